@@ -1,0 +1,7 @@
+"""``python -m kit`` is the command line."""
+
+import sys
+
+from kit.interface.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Rooms 03 and 04: readers, RAG, citations."""

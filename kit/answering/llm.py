@@ -1,0 +1,166 @@
+"""The LLM reader: a model answers from numbered passages, and every quote it gives is looked up in them.
+
+The check needs no tokens: a quote counts only where it stands in the passage whose number it names. An answer none of
+whose quotes stands is kept, with confidence 0. Whatever goes wrong becomes a state of the answer (DESIGN §5).
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from string import Template
+from time import perf_counter
+from typing import Any
+
+from kit.answering.extractive import NOT_FOUND
+from kit.knowledge import japanese
+from kit.knowledge.ranking import coverage
+from kit.knowledge.store import index_text
+from kit.records import Answer, Citation, Hit, State, Step
+from kit.serving.chat import Chat, ChatError, Reply
+
+_TEMPLATE = Path(__file__).with_name("prompts") / "answer_ja.txt"
+_SHORTEST_QUOTE = 4  # letters, blanks not counted; anything shorter stands nearly everywhere
+
+# Openings of what a chat template could take for its own marks, such as <|im_start|>, </s>, [INST]: a blank after the
+# first letter makes plain text of them. (Characters that nobody sees are gone since the documents were read.)
+_TEMPLATE_MARK = re.compile(r"<(?=[|｜/A-Za-z])|\[(?=/?INST\])")
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    required = list(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+# Every string and list is bounded: a model that never closes one is cut off and counts as an error.
+_SOURCE = _object(number={"type": "integer", "minimum": 1, "maximum": 99}, quote={"type": "string", "maxLength": 120})
+SCHEMA = _object(
+    found={"type": "boolean"},
+    answer={"type": "string", "maxLength": 200},
+    sources={"type": "array", "maxItems": 3, "items": _SOURCE},
+)
+
+
+class LLMReader:
+    """Reads hits with a language model.
+
+    Args:
+        chat: The connection to the model server (``kit.connect()``).
+        top: Number of hits to show the model.
+        max_tokens: Most tokens of one reply; a reply cut there counts as an error of the model.
+    """
+
+    def __init__(self, chat: Chat, *, top: int = 5, max_tokens: int = 512) -> None:
+        self.chat = chat
+        self.name = f"LLM（{chat.model}）"
+        self.top = top
+        self.max_tokens = max_tokens
+
+    @property
+    def identity(self) -> str:
+        """Text that changes whenever the answers could, as far as the client can tell."""
+        digest = hashlib.sha256(_TEMPLATE.read_bytes() + json.dumps(SCHEMA).encode()).hexdigest()[:16]
+        return f"{self.name} {self.chat.url} top={self.top} max_tokens={self.max_tokens} prompt={digest}"
+
+    def read(self, question: str, hits: Sequence[Hit], idf: Callable[[str], float], *, also: str = "") -> Answer:
+        """Answer from hits.
+
+        Args:
+            question: The question, any text.
+            hits: What search found, best first; those past ``top`` are not shown.
+            idf: Weight of a token in the store.
+            also: Words that search added; a model needs none of them.
+
+        Returns:
+            The answer with the citations that stood the check. Confidence is the share of quotes that stand, times
+            the share of the question's idf weight that the cited passages cover: it orders answers, it is no
+            probability. A failure is a state of the answer, never an exception.
+        """
+        shown = hits[: self.top]
+        if not shown:
+            return Answer(NOT_FOUND, abstained=True, reader=self.name)
+        asked = Answer("", reader=self.name, prompt=_prompt(question, shown))
+        begun = perf_counter()
+        try:
+            reply = self.chat.ask(asked.prompt, max_tokens=self.max_tokens, schema=SCHEMA)
+        except ChatError as error:
+            step = Step("生成", error.what, perf_counter() - begun)
+            return replace(asked, state=error.state, error=f"{error.what}{error.cause}", trace=(step,))
+        read, written = reply.prompt_tokens, reply.completion_tokens
+        step = Step("生成", f"資料 {len(shown)} 件、{read:,}＋{written:,} トークン、終了 {reply.finish}", reply.seconds)
+        asked = replace(asked, prompt_tokens=read, completion_tokens=written, trace=(step,))
+        return _judge(asked, reply, question, shown, idf)
+
+
+def _prompt(question: str, hits: Sequence[Hit]) -> str:
+    passages = []
+    for number, hit in enumerate(hits, 1):
+        material = f"題名: {hit.chunk.title}\n場所: {hit.chunk.place.label or '全体'}\n本文: {hit.chunk.text}"
+        # Each line of material carries the mark, whatever else may be taken for a line end: none can step out of it.
+        marked = (f"> {line}" for line in material.splitlines() if line.strip())
+        passages.append("\n".join((f"【資料{number}】", *marked)))
+    template = Template(_TEMPLATE.read_text(encoding="utf-8"))
+    return template.substitute(passages=_plain("\n\n".join(passages)), question=_plain(question).strip())
+
+
+def _plain(text: str) -> str:
+    sendable = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be sent
+    return _TEMPLATE_MARK.sub(r"\g<0> ", sendable)
+
+
+def _judge(asked: Answer, reply: Reply, question: str, hits: Sequence[Hit], idf: Callable[[str], float]) -> Answer:
+    if reply.finish != "stop":
+        state: State = "infrastructure_error" if reply.finish in ("abort", "error") else "model_error"
+        cut = f"回答が最後まで書かれていません（終了 {reply.finish}）。length なら max_tokens で途切れています。"
+        return replace(asked, state=state, error=cut)
+    parsed = _parse(reply.text)
+    if parsed is None:
+        wrong = f"回答が決められた形の JSON ではありません: {reply.text[:80]}"
+        return replace(asked, state="wrong_format", error=wrong)
+    found, text, sources = parsed
+    if not found:
+        return replace(asked, text=NOT_FOUND, abstained=True)
+    begun = perf_counter()
+    standing = [citation for number, quote in sources if (citation := _cite(hits, number, quote))]
+    share = len(standing) / max(1, len(sources))
+    confidence = share * coverage(japanese.query(question), _tokens(hits, standing), idf)
+    detail = f"引用 {len(sources)} 件のうち {len(standing)} 件が、示した資料の中にありました"
+    trace = (*asked.trace, Step("引用の照合", detail, perf_counter() - begun))
+    return replace(asked, text=text, citations=tuple(dict.fromkeys(standing)), confidence=confidence, trace=trace)
+
+
+def _parse(text: str) -> tuple[bool, str, list[tuple[int, str]]] | None:
+    """Read the model's JSON; None where it is not what the schema promises."""
+    try:
+        data = json.loads(text, strict=False)  # vLLM's grammar lets bare tabs and other control characters through
+        found, answer = data["found"], data["answer"].strip()
+        sources = [(source["number"], source["quote"]) for source in data["sources"]]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    typed = isinstance(found, bool) and all(type(n) is int and isinstance(quote, str) for n, quote in sources)
+    return (found, answer, sources) if typed and (answer or not found) else None
+
+
+def _cite(hits: Sequence[Hit], number: int, quote: str) -> Citation | None:
+    if not 1 <= number <= len(hits):
+        return None
+    chunk = hits[number - 1].chunk
+    verbatim = _stretch(re.sub(r"(?m)^\s*> ?", "", quote), chunk.text)
+    return Citation(chunk.document, chunk.title, chunk.place, verbatim, chunk.id) if verbatim else None
+
+
+def _stretch(quote: str, text: str) -> str:
+    """Return the stretch of the text that the quote repeats, blanks aside, as it stands there; "" for none."""
+    letters = "".join(unicodedata.normalize("NFKC", quote).split())
+    match = re.search(r"\s*".join(map(re.escape, letters)), text)
+    return match.group() if match and len(letters) >= _SHORTEST_QUOTE else ""
+
+
+def _tokens(hits: Sequence[Hit], citations: Sequence[Citation]) -> tuple[str, ...]:
+    cited = {citation.chunk_id for citation in citations}
+    chunks = [hit.chunk for hit in hits if hit.chunk.id in cited]
+    texts = (index_text(chunk.title, chunk.place.headings, chunk.text) for chunk in chunks)
+    return japanese.union(japanese.normalise("\n".join(texts)))

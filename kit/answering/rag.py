@@ -1,0 +1,130 @@
+"""RAG: search, read, answer with citations; and the baseline arm, what a company has without it."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Protocol
+
+from kit import prices, settings
+from kit.answering.extractive import NOT_FOUND, ExtractiveReader, readable
+from kit.knowledge.store import Store
+from kit.records import Answer, Citation, Hit, Step
+
+
+class Reader(Protocol):
+    """What turns hits into an answer.
+
+    Attributes:
+        name: Shown in rows and summaries.
+        top: Number of hits it wants.
+        identity: Text that changes whenever its answers could.
+    """
+
+    name: str
+    top: int
+
+    @property
+    def identity(self) -> str:
+        """See above."""
+        ...
+
+    def read(self, question: str, hits: Sequence[Hit], idf: Callable[[str], float], *, also: str = "") -> Answer:
+        """Answer from hits; failures are states of the answer, not exceptions.
+
+        Args:
+            question: The question as it was asked.
+            hits: What search found, best first.
+            idf: Weight of a token in the store.
+            also: Words that search added to the question, such as synonyms.
+        """
+        ...
+
+
+class Rag:
+    """Answers questions from a store; call it like a function.
+
+    Args:
+        store: Where to search.
+        reader: ``"extractive"`` or any reader, for example ``LLMReader(kit.connect())``.
+        expand: Gives words to search for beside the question's own (synonyms), "" for none; see ``kit.improving``.
+    """
+
+    def __init__(
+        self, store: Store, reader: Reader | str = "extractive", *, expand: Callable[[str], str] | None = None
+    ) -> None:
+        if isinstance(reader, str) and reader != "extractive":
+            raise ValueError(f'reader must be "extractive" or a reader object, not {reader!r}')
+        self.store = store
+        self.reader: Reader = ExtractiveReader() if isinstance(reader, str) else reader
+        self._expand = expand
+        self._prices = prices.read_prices(settings.load().prices)
+
+    @property
+    def name(self) -> str:
+        """The reader's name, shown in rows and summaries."""
+        return self.reader.name
+
+    @property
+    def identity(self) -> str:
+        """What would change the answers: documents and reader. A run is resumed only while it stays the same."""
+        return f"{self.store.fingerprint()} {self.reader.identity}"
+
+    def __call__(self, question: str, *, user: str = "") -> Answer:
+        """Answer one question as one user.
+
+        Args:
+            question: Any text.
+            user: Reader name; "" is a member of ``everyone`` only.
+
+        Returns:
+            The answer with hits, trace, seconds and cost filled in.
+        """
+        begun = perf_counter()
+        also = self._expand(question) if self._expand else ""
+        hits = self.store.search(f"{question} {also}" if also else question, k=self.reader.top, as_user=user)
+        searched = Step("検索", f"{len(hits)} 断片" + (f"、補った語: {also}" if also else ""), perf_counter() - begun)
+        answer = self.reader.read(question, hits, self.store.statistics().idf, also=also)
+        seconds = perf_counter() - begun
+        return dataclasses.replace(
+            answer,
+            hits=tuple(hits),
+            trace=(searched, *answer.trace),
+            seconds=seconds,
+            yen=self._prices.call(seconds, answer.prompt_tokens, answer.completion_tokens),
+        )
+
+
+class KeywordSearch:
+    """The baseline: plain keyword search and the first sentence of the top hit. It never says that it does not know."""
+
+    name = "キーワード検索"
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._prices = prices.read_prices(settings.load().prices)
+
+    @property
+    def identity(self) -> str:
+        """What would change the answers: the documents."""
+        return self.store.fingerprint()
+
+    def __call__(self, question: str, *, user: str = "") -> Answer:
+        """Answer one question as one user (see ``Rag.__call__``)."""
+        begun = perf_counter()
+        hits = self.store.keyword_search(question, k=5, as_user=user)
+        seconds = perf_counter() - begun
+        answer = Answer(
+            NOT_FOUND,
+            abstained=True,
+            reader=self.name,
+            seconds=seconds,
+            yen=self._prices.call(seconds),
+            hits=tuple(hits),
+            trace=(Step("検索", f"{len(hits)} 断片", seconds),),
+        )
+        if not hits:
+            return answer
+        chunk = hits[0].chunk
+        first = readable(hits[0])[0]
+        citation = Citation(chunk.document, chunk.title, chunk.place, first, chunk.id)
+        return dataclasses.replace(answer, text=first, citations=(citation,), confidence=1.0, abstained=False)

@@ -1,0 +1,70 @@
+"""The error tree: every failure a user can meet tells three things in Japanese.
+
+KitError
+├── SettingsError      kit.toml or an environment variable is wrong
+├── DataError          a file, sheet, row or question the user supplied is wrong
+├── StoreError         the RAG store cannot be opened, written or searched
+├── ServerError        the model server cannot be reached or answers wrongly
+│   └── ChatError      one reply could not be had, with the end state it gives the sample (kit.serving.chat)
+├── ParameterError     a notebook parameter is unknown or of the wrong type
+├── SealError          criteria were changed, or not sealed before the first sample
+├── LedgerError        the hash chain of the ledger is broken
+└── RunError           a run could not be finished
+
+This module raises nothing itself and imports nothing: it is the ground that all rooms stand on.
+"""
+
+
+class KitError(Exception):
+    """A failure with its likely cause and the next step, all in Japanese.
+
+    Args:
+        what: What happened, one sentence.
+        cause: The likely cause, one sentence.
+        remedy: What to do next, if possible a command to paste.
+    """
+
+    def __init__(self, what: str, cause: str, remedy: str) -> None:
+        self.what = what
+        self.cause = cause
+        self.remedy = remedy
+        super().__init__(what, cause, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.what}\n考えられる原因: {self.cause}\n次にすること: {self.remedy}"
+
+    def _render_traceback_(self) -> list[str]:
+        """Let Jupyter show only the three lines; papermill still sees the exception and fails the run."""
+        return str(self).split("\n")
+
+
+class SettingsError(KitError):
+    """kit.toml or an environment variable is wrong."""
+
+
+class DataError(KitError):
+    """A file, sheet, row or question that the user supplied is wrong."""
+
+
+class StoreError(KitError):
+    """The RAG store cannot be opened, written or searched."""
+
+
+class ServerError(KitError):
+    """The model server cannot be reached or answers wrongly."""
+
+
+class ParameterError(KitError):
+    """A notebook parameter is unknown or of the wrong type."""
+
+
+class SealError(KitError):
+    """Criteria were changed, or were not sealed before the first sample."""
+
+
+class LedgerError(KitError):
+    """The hash chain of the ledger is broken."""
+
+
+class RunError(KitError):
+    """A run could not be finished."""

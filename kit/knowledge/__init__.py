@@ -1,0 +1,1 @@
+"""Room 02: files → text → chunks → store; Japanese text and ranking."""

@@ -1,0 +1,190 @@
+"""Files and folders → documents: every file yields exactly one, read or with the reason why not.
+
+This module walks folders, applies ``acl.csv`` and names things; what is inside a file is read in a child process
+(``worker``). Nothing here parses a document.
+"""
+
+import csv
+import hashlib
+import io
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
+from shlex import quote
+
+from kit.errors import DataError
+from kit.knowledge.texts import UnreadableError, decode, squeeze
+from kit.knowledge.worker import Worker
+from kit.records import EVERYONE, READER_NAME, Document
+
+MAX_BYTES = 200 * 1024 * 1024
+"""A larger file is not read."""
+ACL_NAME = "acl.csv"
+"""Who may read what: columns 「パス」 (pattern on the name, the last match wins) and 「閲覧者」 (separated by ``;``)."""
+
+
+_ACL_COLUMNS = (("パス", "path"), ("閲覧者", "readers"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    row: int
+    pattern: str
+    readers: tuple[str, ...]
+
+    def matches(self, name: str) -> bool:
+        """Whether the pattern fits the name or a folder above it, whatever the width and case of its letters."""
+        # Brackets are letters here: 「[社外秘]メモ.docx」 is a common name, a set of characters is not what is meant.
+        pattern = _folded(self.pattern).rstrip("/").replace("[", "[[]")
+        return fnmatchcase(_folded(name), pattern) or fnmatchcase(_folded(name), pattern + "/*")
+
+
+def load(path: str | Path, *, readers: Sequence[str] | None = None) -> Iterator[Document]:
+    """Read a file, or all files of a folder and the folders below, in the order of their names.
+
+    Hidden files and folders (``.name``) and ``acl.csv`` are left out. Every other file yields one document; one that
+    cannot be read has no blocks and says why in ``problem``. Nothing a file contains raises or stops the reading.
+
+    Args:
+        path: A file or a folder.
+        readers: Who may read all of it; () for nobody. None: as ``acl.csv`` in the folder says, else everyone.
+
+    Returns:
+        An iterator; a file is read when its document is asked for.
+
+    Raises:
+        DataError: There is no such path, the folder holds no file, or ``acl.csv`` or ``readers`` is wrong.
+    """
+    root = Path(path).expanduser()
+    if not root.exists():
+        raise DataError(
+            f"「{root}」が見つかりません。",
+            "パスの打ち間違いか、まだ文書を置いていません。",
+            f"場所を確かめてください: ls {quote(str(root.parent))}",
+        )
+    folder = root if root.is_dir() else root.parent
+    named = sorted((_name(item, folder), item) for item in (_walk(root) if root.is_dir() else [root]))
+    if not named:
+        raise DataError(
+            f"フォルダー「{root}」に文書がありません。",
+            "中が空か、名前が「.」で始まるファイルしかありません。",
+            f"文書を置いてから、もう一度実行してください: cp 文書のファイル {quote(str(root))}/",
+        )
+    if readers is None:
+        return _documents(named, root, _read_acl(folder / ACL_NAME))
+    principals = (readers,) if isinstance(readers, str) else tuple(readers)
+    _check_principals(principals, "引数 readers")
+    return _documents(named, root, [_Rule(0, "*", principals)])
+
+
+def _documents(named: list[tuple[str, Path]], root: Path, rules: list[_Rule]) -> Iterator[Document]:
+    idle = [rule for rule in rules if rule.row and root.is_dir() and not any(rule.matches(name) for name, _ in named)]
+    if idle:
+        # A misspelt pattern protects nothing, and nobody would notice.
+        lines = "、".join(f"{rule.row}行目「{rule.pattern}」" for rule in idle)
+        yield Document("", ACL_NAME, ACL_NAME, problem=f"{lines}に当てはまる文書がありません。綴りを確かめてください。")
+    with Worker() as worker:
+        for name, path in named:
+            readers = next((rule.readers for rule in reversed(rules) if rule.matches(name)), (EVERYONE,))
+            yield _document(name, path, root, readers, worker)
+
+
+def _document(name: str, path: Path, root: Path, readers: tuple[str, ...], worker: Worker) -> Document:
+    stem = squeeze(PurePath(name).stem)
+    digest = ""
+    try:
+        problem = _refusal(path, root)
+        if not problem:
+            data = path.read_bytes()
+            digest = hashlib.sha256(data).hexdigest()
+            problem = "" if data else "中身が空(0バイト)です。元のファイルをもう一度コピーしてください。"
+    except (OSError, MemoryError):
+        problem = "ファイルを読み出せません。読み取りの権限、保存場所、空きメモリーを確かめてください。"
+    if problem:
+        return Document(digest, name, stem, readers=readers, problem=problem)
+    reading = worker.read(PurePath(name).name, data)
+    return Document(digest, name, reading.title or stem, reading.blocks, readers, reading.problem, reading.doubts)
+
+
+def _refusal(path: Path, root: Path) -> str:
+    """Why a file is not even opened, "" if it is."""
+    if path.name.startswith("~$"):
+        return "編集中に作られる一時ファイル(~$)です。元の文書を閉じれば消えるので、対応は要りません。"
+    outside = path != root and not path.resolve().is_relative_to(root.resolve())
+    # What is no link but a folder here is one that may not be opened.
+    if (path.is_symlink() and (path.is_dir() or outside)) or not (path.is_file() or path.is_dir()):
+        return "フォルダーの外などを指すリンクか特殊なファイルなので開きません。実物のファイルを置いてください。"
+    if path.stat().st_size > MAX_BYTES:
+        return f"大きすぎます(上限{MAX_BYTES // 1024**2}MB)。分割して保存し直してください。"
+    return ""
+
+
+def _walk(root: Path) -> list[Path]:
+    """Files below a folder, links to folders, and folders that may not be opened."""
+    closed: list[Path] = []
+    found: list[Path] = []
+    for folder, folders, files in os.walk(root, onerror=lambda error: closed.append(Path(error.filename))):
+        here = Path(folder)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [here / name for name in folders if (here / name).is_symlink()]
+        found += [here / name for name in files if not name.startswith(".") and name.lower() != ACL_NAME]
+        if here != root and any(name.lower() == ACL_NAME for name in files):
+            # Ignoring it would show everybody what its author wanted to keep back.
+            raise DataError(
+                f"下のフォルダー「{_name(here, root)}」に {ACL_NAME} があります。",
+                "閲覧権限は、読み込むフォルダーの直下の acl.csv だけで決まります。",
+                f"内容を {root / ACL_NAME} に移し、「パス」を {_name(here, root)}/* のように書いてください。",
+            )
+    return found + closed
+
+
+def _name(path: Path, root: Path) -> str:
+    """Path below the folder as NFC text; a name in CP932, as old zip tools leave it, is decoded."""
+    raw = os.fsencode(path.relative_to(root).as_posix())
+    try:
+        name = raw.decode()
+    except UnicodeDecodeError:
+        name = raw.decode("cp932", errors="replace")
+    return unicodedata.normalize("NFC", re.sub(r"[\x00-\x1f\x7f]", "\ufffd", name))
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def _read_acl(path: Path) -> list[_Rule]:
+    if not path.is_file():
+        return []
+    try:
+        text, _ = decode(path.read_bytes())
+        table = [[squeeze(cell) for cell in record] for record in csv.reader(io.StringIO(text), strict=True)]
+        header = [cell.lower() for cell in table[0]] if table else []
+        columns = [next(i for i, cell in enumerate(header) if cell in names) for names in _ACL_COLUMNS]
+    except (csv.Error, UnreadableError, StopIteration) as error:
+        raise DataError(
+            f"「{path}」を列「パス」と「閲覧者」の表として読めません。",
+            "1行目が「パス,閲覧者」でないか、引用符が閉じていないか、文字コードが違います。",
+            f"1行目を直し、表計算ソフトから「CSV UTF-8」で保存し直してください: {path}",
+        ) from error
+    rules = []
+    for row, record in enumerate(table[1:], 2):
+        pattern, listed = (record[column] if column < len(record) else "" for column in columns)
+        if any(record):
+            principals = tuple(item.strip() for item in listed.split(";") if item.strip())
+            _check_principals(principals, f"「{path}」{row}行目の列「閲覧者」")
+            rules.append(_Rule(row, pattern.replace("\\", "/").removeprefix("./"), principals))
+    return rules
+
+
+def _check_principals(principals: Sequence[str], where: str) -> None:
+    for principal in principals:
+        if not READER_NAME.fullmatch(principal):
+            raise DataError(
+                f"{where}の「{principal}」は使えません。",
+                "利用者名・グループ名は半角の英数字と _ . @ - だけで、64文字までです。",
+                "例のように直し、複数なら ; で区切ってください: hr;keiri@example.co.jp",
+            )

@@ -1,0 +1,86 @@
+"""Japanese text: words by Sudachi, character n-grams, sentences. Pure functions over NFKC text.
+
+Words are Sudachi C-mode normalised forms without particles, auxiliaries, symbols and blanks; the union of words and
+character 1-2-grams in one BM25 ranks JSQuAD better than either alone (DECISIONS.md, 2026-11-21).
+"""
+
+import re
+import threading
+import unicodedata
+from functools import lru_cache
+from typing import Any
+
+_NO_CONTENT = {"助詞", "助動詞", "補助記号", "空白"}
+_SUDACHI_LIMIT = 12_000  # characters per call; Sudachi refuses more than 49,149 bytes
+_SENTENCE_END = "。！？!?\n"
+_OPEN, _CLOSE = "「『（(【[〈《", "」』）)】]〉》"
+_LONGEST_BRACKET = 200  # an opening bracket never closed within this many characters is a slip, not a bracket
+_NOT_GRAM = re.compile(r"[\s。、，．,.!?！？「」『』（）()\[\]【】・:：;；/|]+")
+_HIRAGANA = re.compile(r"[ぁ-ゖー]+")
+_local = threading.local()
+
+
+def normalise(text: str) -> str:
+    """Return NFKC text in lower case: the form in which questions and documents are compared."""
+    return unicodedata.normalize("NFKC", text).lower()
+
+
+def words(text: str) -> list[str]:
+    """Return the content words of a text as Sudachi's normalised forms, in order."""
+    found: list[str] = []
+    for start in range(0, len(text), _SUDACHI_LIMIT):
+        piece = text[start : start + _SUDACHI_LIMIT].encode("utf-8", "replace").decode()
+        for morpheme in _tokenizer().tokenize(piece):
+            if morpheme.part_of_speech()[0] not in _NO_CONTENT:
+                found += morpheme.normalized_form().lower().split()  # "in vitro" is one word of its dictionary
+    return found
+
+
+def grams(text: str) -> list[str]:
+    """Return the character 1-grams and 2-grams of a text, none of them across blanks or punctuation."""
+    found: list[str] = []
+    for run in _NOT_GRAM.split(normalise(text)):
+        found.extend(run)
+        found.extend(run[i : i + 2] for i in range(len(run) - 1))
+    return found
+
+
+@lru_cache(maxsize=4096)
+def union(text: str) -> tuple[str, ...]:
+    """Return words and grams together, the words marked so that they do not mix with grams of the same letters."""
+    return tuple(f"w:{word}" for word in words(text)) + tuple(grams(text))
+
+
+def query(text: str) -> tuple[str, ...]:
+    """Return the tokens of a question: words, and grams except those of hiragana alone.
+
+    People ask in whole sentences; the grams of 「を教えてください」 match everywhere and mean nothing. Without them
+    recall rises on questions in everyday language and does not fall on JSQuAD (DECISIONS.md, 2026-11-21).
+    """
+    return tuple(token for token in union(normalise(text)) if token.startswith("w:") or not _HIRAGANA.fullmatch(token))
+
+
+def sentences(text: str) -> list[str]:
+    """Cut a text after 。！？ and at line breaks, never inside brackets; joined, the pieces give the text again."""
+    pieces: list[str] = []
+    start, depth, opened = 0, 0, 0
+    for i, letter in enumerate(text):
+        if letter in _OPEN:
+            depth, opened = depth + 1, i
+        elif letter in _CLOSE:
+            depth = max(0, depth - 1)
+        elif letter in _SENTENCE_END and (depth == 0 or letter == "\n" or i - opened > _LONGEST_BRACKET):
+            pieces.append(text[start : i + 1])
+            start, depth = i + 1, 0
+    if start < len(text):
+        pieces.append(text[start:])
+    return pieces
+
+
+def _tokenizer() -> Any:
+    """One tokenizer per thread: Sudachi's tokenizers must not be shared."""
+    if not hasattr(_local, "tokenizer"):
+        from sudachipy import Dictionary, SplitMode
+
+        _local.tokenizer = Dictionary(dict="core").tokenizer(mode=SplitMode.C)
+    return _local.tokenizer

@@ -1,0 +1,247 @@
+"""One child process in which all files are parsed: a file can kill it, but never the notebook.
+
+Parent and child send each other JSON and the file's bytes, no pickle. ``multiprocessing`` only lends its pipe: its spawn
+would run the user's main module again and fails in a notebook and under ``python -c``.
+The child opens no file, has limited memory and a clock, and ends when the parent does.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+from kit.errors import RunError
+from kit.knowledge.texts import Reading, UnreadableError
+from kit.records import Block, Place
+
+PARSE_SECONDS = 20.0
+"""Seconds of computing that one file may take, so that the verdict does not depend on what else the machine does;
+three times as long by the clock."""
+MEMORY_BYTES = 2 * 1024**3
+"""Address space of the child."""
+REPLY_BYTES = 256 * 1024**2
+"""More text than this out of one file is refused."""
+
+KINDS = {
+    ".pdf": "pdf", ".docx": "docx", ".docm": "docx", ".pptx": "pptx", ".pptm": "pptx", ".xlsx": "xlsx", ".xlsm": "xlsx",
+    ".html": "html", ".htm": "html", ".md": "markdown", ".markdown": "markdown", ".txt": "text",
+    ".csv": "csv", ".tsv": "csv",
+}  # fmt: skip
+"""File ending → kind of document."""
+
+_TEXT_KINDS = ("html", "markdown", "text", "csv")
+_HOMES = {
+    "pdf": "pdf", "docx": "office", "pptx": "office", "xlsx": "workbooks", "csv": "workbooks",
+    "html": "texts", "markdown": "texts", "text": "texts",
+}  # fmt: skip
+"""Kind of document → module whose ``read_<kind>`` reads it; its library is imported only then."""
+
+TOO_SLOW = "解析に時間がかかりすぎるので打ち切りました。ファイルを分割するか、別の形式で保存し直してください。"
+TOO_LARGE = "解析に必要なメモリーが上限を超えました。ファイルを分割してください。"
+DIED = "解析中に異常終了しました(壊れているか不正なファイルです)。元のアプリで開き、保存し直してください。"
+BROKEN = "ファイルが壊れているか、拡張子と中身が合いません。元のアプリで開き、保存し直してください。"
+LOCKED = "パスワードで保護されています。パスワードを外して保存し直してください。"
+NO_TEXT = "読み取れる文字がありません。画像や図だけの文書なら、文字を書き加えるかOCRをかけてください。"
+UNKNOWN = (
+    "対応していない形式({})です。PDF・Office・HTML・テキストで保存し直してください"
+    "(画像はOCRで文字入りのPDFに、圧縮ファイルは展開して)。"
+)
+OLD = "旧形式のOfficeファイル(.doc・.xls・.pptなど)です。Officeで開き、.docx・.xlsx・.pptxで保存し直してください。"
+
+
+class _Child(NamedTuple):
+    process: "subprocess.Popen[bytes]"
+    pipe: Connection
+
+
+class Worker:
+    """The parent's side: starts the child when needed, restarts it after a death; a context manager.
+
+    Args:
+        seconds: Time allowed for one file.
+    """
+
+    def __init__(self, seconds: float = PARSE_SECONDS) -> None:
+        self._seconds = seconds
+        self._child: _Child | None = None
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, name: str, data: bytes) -> Reading:
+        """Parse one file in the child.
+
+        Args:
+            name: File name; its ending tells the kind where the bytes do not.
+            data: The whole file.
+
+        Returns:
+            Its text, or the problem in one Japanese line.
+
+        Raises:
+            RunError: The child cannot be started at all.
+        """
+        try:
+            used = self._child is not None
+            reading = self._ask(name, data)
+            # A child worn out by earlier files must not decide over this one.
+            return self._ask(name, data) if used and reading.problem in (DIED, TOO_LARGE) else reading
+        except BaseException:  # Ctrl-C between question and answer leaves the pipe out of step
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the child; the next ``read`` starts a new one."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.process.kill()
+            child.process.wait()
+            child.pipe.close()
+
+    def _ask(self, name: str, data: bytes) -> Reading:
+        child = self._child = self._child or _start()
+        try:
+            child.pipe.send_bytes(json.dumps({"name": name, "seconds": self._seconds}).encode())
+            child.pipe.send_bytes(data)
+            reading = _unpack(json.loads(child.pipe.recv_bytes(REPLY_BYTES)))
+        except (EOFError, ConnectionError):
+            slow = child.process.wait() in (-signal.SIGPROF, -signal.SIGALRM)
+            reading = Reading(problem=TOO_SLOW if slow else DIED)
+        except OSError:  # a reply beyond the limit
+            reading = Reading(problem=TOO_LARGE)
+        if reading.problem in (TOO_SLOW, TOO_LARGE, DIED):
+            self.close()
+        return reading
+
+
+def _start() -> _Child:
+    pipe, other = Pipe()
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    # -P: no module from the folder the user happens to stand in; own session: Ctrl-C is the parent's affair.
+    command = [sys.executable, "-P", "-W", "ignore", "-m", __name__, str(other.fileno())]
+    null = subprocess.DEVNULL
+    try:
+        with other:
+            process = subprocess.Popen(
+                command,
+                stdin=null,
+                stdout=null,
+                stderr=null,
+                pass_fds=[other.fileno()],
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,
+            )
+        pipe.recv_bytes()
+    except (OSError, EOFError) as error:
+        raise RunError(
+            "文書を解析する子プロセスを起動できません。",
+            "メモリーやプロセス数の制限、または環境の不備です。",
+            f'原因を確かめてください: {sys.executable} -c "import kit.knowledge.worker"',
+        ) from error
+    return _Child(process, pipe)
+
+
+def parse(name: str, data: bytes) -> Reading:
+    """Read one file; whatever goes wrong in a library comes back as a problem, never as an exception.
+
+    Args:
+        name: File name with its ending.
+        data: The whole file.
+    """
+    ending = PurePath(name).suffix.lower()
+    try:
+        kind = sniff(name, data)
+        read: Callable[[bytes, str], Reading]
+        read = getattr(import_module(f"kit.knowledge.{_HOMES[kind]}"), f"read_{kind}")
+        reading = read(data, PurePath(name).stem)
+    except UnreadableError as error:
+        return Reading(problem=str(error))
+    except MemoryError:
+        return Reading(problem=TOO_LARGE)
+    except Exception:
+        return Reading(problem=BROKEN)
+    if not reading.blocks:
+        return Reading(problem=NO_TEXT)
+    if KINDS.get(ending) != kind:
+        note = f"拡張子は「{ending}」ですが中身は{kind.upper()}なので、中身に合わせて読みました。"
+        return replace(reading, doubts=(note, *reading.doubts))
+    return reading
+
+
+def sniff(name: str, data: bytes) -> str:
+    """Tell the kind of a file by its content, and by its ending only among text formats.
+
+    Raises:
+        UnreadableError: The kind is not supported, or the file is protected by a password.
+    """
+    ending = PurePath(name).suffix.lower()
+    kind = KINDS.get(ending, "")
+    if b"%PDF-" in data[:1024]:
+        return "pdf"
+    if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        from kit.knowledge.office import package_kind
+
+        if packed := package_kind(data):
+            return packed
+    elif data.startswith(b"\xd0\xcf\x11\xe0"):
+        protected = any(mark.encode("utf-16-le") in data for mark in ("EncryptedPackage", "DRMEncryptedDataSpace"))
+        raise UnreadableError(LOCKED if protected else OLD)
+    elif kind in _TEXT_KINDS:
+        return kind
+    elif ending.startswith(".xls") and b"\0" not in data:
+        # Web systems often call an HTML table or comma separated values .xls.
+        return "html" if data.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<") else "csv"
+    raise UnreadableError(BROKEN if kind else UNKNOWN.format(ending or "拡張子なし"))
+
+
+def _serve(pipe: Connection) -> None:
+    """The child's side: answer until the parent closes the pipe."""
+    import resource
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # No core file: it would leave the document's text on the disk.
+    for limit, value in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(limit)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (bound, bound))
+    pipe.send_bytes(b"ready")
+    while True:
+        request = json.loads(pipe.recv_bytes())
+        # The signals kill even inside a C library, and even when the parent is gone.
+        signal.setitimer(signal.ITIMER_PROF, request["seconds"])
+        signal.setitimer(signal.ITIMER_REAL, 3 * request["seconds"])
+        reading = parse(request["name"], pipe.recv_bytes())
+        answer = json.dumps(reading, default=_fields).encode()
+        for clock in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(clock, 0)
+        pipe.send_bytes(answer)
+
+
+def _fields(record: Any) -> list[Any]:
+    return [getattr(record, name) for name in record.__slots__]
+
+
+def _unpack(fields: list[Any]) -> Reading:
+    title, blocks, doubts, problem = fields
+    built = (
+        Block(text, Place(page, sheet, row, slide, tuple(path))) for text, (page, sheet, row, slide, path) in blocks
+    )
+    return Reading(title, tuple(built), tuple(doubts), problem)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
+        _serve(Connection(int(sys.argv[1])))

@@ -1,0 +1,397 @@
+"""The values that flow through the house, in the order in which they arise.
+
+files → Document → Chunk → [Store] → Hit → Answer(+Trace) → Row → Evaluation → Decision → Summary
+
+All are frozen; functions take values and return values, and a returned value is never mutated.
+Shares and probabilities are 0.0–1.0, times are seconds, money is yen, tokens are counted by the server.
+"""
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kit import views
+
+EVERYONE = "everyone"
+"""The reader group that a search without a user belongs to, and the readers of a chunk unless said otherwise."""
+
+READER_NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
+"""What a reader may be called; ``fullmatch`` it before a name goes into a filter."""
+
+Outcome = Literal["GO", "NO-GO", "EXTEND"]
+State = Literal[
+    "answered", "wrong_format", "model_error", "timeout", "infrastructure_error", "judge_error", "not_run"
+]
+"""How one sample ended. The first four are the candidate's own doing; the last three open to 1 in the best case."""
+OPEN_STATES: frozenset[str] = frozenset({"infrastructure_error", "judge_error", "not_run"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a text stands in its file. Numbers count from 1; 0 and "" mean "does not apply"."""
+
+    page: int = 0
+    sheet: str = ""
+    row: int = 0
+    slide: int = 0
+    headings: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The place as a Japanese reader would write it, for example ``3頁``; "" when the whole file is meant."""
+        parts = []
+        if self.page:
+            parts.append(f"{self.page}頁")
+        if self.sheet:
+            parts.append(f"シート「{self.sheet}」")
+        if self.row:
+            parts.append(f"{self.row}行目")
+        if self.slide:
+            parts.append(f"スライド{self.slide}")
+        if self.headings:
+            parts.append(" > ".join(self.headings))
+        return " ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stretch of text of one place: a paragraph, a table row with its header, a heading's body."""
+
+    text: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One file, read. A file that could not be read has no blocks and says why in ``problem`` (one Japanese line)."""
+
+    id: str
+    """sha256 of the file's bytes, 64 hex digits; "" when the bytes could not be read."""
+    name: str
+    """Path below the loaded folder, with ``/``, NFC."""
+    title: str
+    blocks: tuple[Block, ...] = ()
+    readers: tuple[str, ...] = (EVERYONE,)
+    problem: str = ""
+    doubts: tuple[str, ...] = ()
+    """What was read but is doubtful or was left out, one Japanese line each."""
+
+    @property
+    def text(self) -> str:
+        """All blocks, joined by newlines."""
+        return "\n".join(block.text for block in self.blocks)
+
+    def _repr_html_(self) -> str:
+        if self.problem:
+            return views.paragraphs(f"× {self.name}: {self.problem}")
+        rows = [(block.place.label, block.text[:80]) for block in self.blocks[:8]]
+        return views.table(("場所", "本文（先頭）"), rows, f"{self.title}（{self.name}、{len(self.blocks)}箇所）")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The unit of search: consecutive blocks of one document and one place, ending at a sentence."""
+
+    id: str
+    document_id: str
+    document: str
+    """Name of the document (see ``Document.name``)."""
+    title: str
+    text: str
+    place: Place
+    ordinal: int
+    """Position within its document, from 0."""
+    readers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that search found; ``score`` orders hits of one query and means nothing across queries."""
+
+    chunk: Chunk
+    score: float
+    rank: int
+    """From 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """The place an answer rests on, with the text that stands there word for word."""
+
+    document: str
+    title: str
+    place: Place
+    quote: str
+    chunk_id: str
+
+    @property
+    def label(self) -> str:
+        """Title and place, as shown under an answer."""
+        return f"{self.title} {self.place.label}".strip() + f"（{self.document}）"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step on the way to an answer."""
+
+    name: str
+    detail: str
+    seconds: float
+
+
+Trace = tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a reader says to a question. ``abstained`` means 「資料に見当たりません」, a first-class outcome."""
+
+    text: str
+    citations: tuple[Citation, ...] = ()
+    confidence: float = 0.0
+    abstained: bool = False
+    hint: str = ""
+    """A short span found by rule, to draw the eye; never judged."""
+    reader: str = ""
+    state: State = "answered"
+    error: str = ""
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    yen: float = 0.0
+    hits: tuple[Hit, ...] = ()
+    trace: Trace = ()
+    prompt: str = ""
+    """Exactly what was sent to a model; "" for a reader without one."""
+
+    @property
+    def shown(self) -> str:
+        """All that the asker sees: the text and the titles and places of its citations."""
+        return "\n".join((self.text, *(citation.label for citation in self.citations)))
+
+    def _repr_html_(self) -> str:
+        lines = [self.text, *(f"出典: {citation.label}" for citation in self.citations)]
+        if self.hint:
+            lines.append(f"手がかり: {self.hint}")
+        lines.append(f"確信度 {self.confidence:.2f}、{self.seconds:.2f} 秒、{self.reader}")
+        return views.paragraphs(*lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where the gold answer stands: the document's name and, as far as known, the place."""
+
+    document: str
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One question with its gold answer.
+
+    ``answers`` holds the parts that must all be in a right answer, each with its alternative wordings;
+    it is empty for a question that the documents do not answer.
+    """
+
+    id: str
+    question: str
+    answers: tuple[tuple[str, ...], ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    category: str = ""
+    kind: str = ""
+    user: str = ""
+    """The asker; "" is a member of ``everyone`` only."""
+
+    @property
+    def answerable(self) -> bool:
+        """Whether the documents hold an answer."""
+        return bool(self.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One finished sample: what one arm did with one question. Scores are computed later, from rows and cases."""
+
+    case: str
+    arm: str
+    state: State
+    text: str
+    shown: str
+    abstained: bool
+    confidence: float
+    cited: tuple[Evidence, ...]
+    retrieved: tuple[Evidence, ...]
+    """Best first."""
+    seconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    yen: float
+    error: str = ""
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Row":
+        """Rebuild a row from ``to_json``."""
+        infinite = {name: float(data[name]) for name in ("confidence", "seconds", "yen") if isinstance(data[name], str)}
+        cited, retrieved = _evidence(data["cited"]), _evidence(data["retrieved"])
+        return cls(**{**data, **infinite, "cited": cited, "retrieved": retrieved})
+
+
+@dataclass(frozen=True, slots=True)
+class Kpi:
+    """One agreed measure with its bar and the business reason for that bar."""
+
+    metric: str
+    label: str
+    bar: float
+    reason: str
+    role: Literal["gate", "guardrail", "info"] = "gate"
+    """``guardrail``: not worse than the baseline arm by more than ``bar``; ``info`` never decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """The agreed go/no-go criteria: what ``criteria.yaml`` says, checked."""
+
+    title: str
+    hypothesis: str
+    owner: str
+    approvers: tuple[str, ...]
+    kpis: tuple[Kpi, ...]
+    alpha: float
+    error_budget: float
+    deadline: str
+    """ISO date after which no GO can be given; "" for none."""
+    monthly_questions: float
+    minutes_per_question: float
+    text: str
+    """The file's text, word for word: what the seal covers."""
+    cases_name: str
+    cases_sha256: str
+    cases_count: int
+    metrics_sha256: str
+    """Version of the metric code that the seal covers."""
+
+    def _repr_html_(self) -> str:
+        roles = {"gate": "判定に使う", "guardrail": "悪化の歯止め", "info": "参考"}
+        rows = [(roles[kpi.role], kpi.label, f"{kpi.bar:g}", kpi.reason) for kpi in self.kpis]
+        facts = f"質問 {self.cases_count} 問、片側の誤り率 {self.alpha:g}、実行できない質問の許容 {self.error_budget:.0%}"
+        head = views.paragraphs(self.hypothesis, f"責任者: {self.owner}　承認者: {'、'.join(self.approvers)}", facts)
+        return views.paragraphs(self.title) + head + views.table(("役割", "KPI", "基準", "その理由"), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Proof that criteria were fixed: their hash and its place in the ledger."""
+
+    criteria: Criteria
+    sha256: str
+    sequence: int
+    at: str
+    """UTC, ISO 8601."""
+    parent: str = ""
+    """Hash of the seal that these criteria replaced; "" for the first."""
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Seal":
+        """Rebuild a seal and its criteria from ``to_json``."""
+        agreed = data["criteria"]
+        kpis = tuple(Kpi(**kpi) for kpi in agreed["kpis"])
+        criteria = Criteria(**{**agreed, "kpis": kpis, "approvers": tuple(agreed["approvers"])})
+        return cls(**{**data, "criteria": criteria})
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Samples of all arms on the sealed questions, paired by question."""
+
+    folder: Path
+    seal: Seal
+    cases: tuple[Case, ...]
+    arms: tuple[str, ...]
+    """Baseline first, candidate last."""
+    rows: tuple[Row, ...]
+
+    def of(self, arm: str) -> dict[str, Row]:
+        """Rows of one arm by case id."""
+        return {row.case: row for row in self.rows if row.arm == arm}
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for arm in self.arms:
+            states = [row.state for row in self.of(arm).values()]
+            failed = sum(state != "answered" for state in states)
+            rows.append((arm, f"{len(states)} / {len(self.cases)} 問", failed))
+        return views.table(("方式", "実行済み", "失敗"), rows, f"評価 {self.folder.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class KpiResult:
+    """One KPI, judged. ``low`` and ``high`` are one-sided bounds at the sealed alpha, worst and best case."""
+
+    kpi: Kpi
+    n: int
+    point: float
+    low: float
+    high: float
+    baseline: float | None
+    """The baseline arm's point value; None where there is only one arm."""
+    outcome: Outcome | None
+    """None for a KPI that does not decide (``info``)."""
+    reason: str
+    needed: int = 0
+    """Questions that would settle an EXTEND if the truth is the point value; 0 when unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """GO, NO-GO or EXTEND with what the summary needs; ``decision.json`` holds it and the samples behind it."""
+
+    outcome: Outcome
+    reason: str
+    kpis: tuple[KpiResult, ...]
+    seal: Seal
+    folder: Path
+    arms: tuple[str, ...]
+    states: dict[str, dict[str, int]]
+    """Arm → end state → count."""
+    facts: dict[str, Any]
+    """Counts, hashes, versions: what the summary shows beside the KPIs. Plain JSON values."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (r.kpi.label + ("（比較対象との差）" if r.kpi.role == "guardrail" else ""), r.outcome or "参考", r.reason)
+            for r in self.kpis
+        ]
+        head = views.paragraphs(f"判定: {self.outcome}", self.reason)
+        return head + views.table(("KPI", "結果", "理由"), rows)
+
+
+def to_json(record: Any) -> Any:
+    """Turn a record (or a nest of them) into plain JSON values; paths, inf and nan become text.
+
+    Args:
+        record: A dataclass instance, or a tuple, list, dict or scalar that may hold some.
+    """
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {field.name: to_json(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    if isinstance(record, (list, tuple)):
+        return [to_json(item) for item in record]
+    if isinstance(record, dict):
+        return {str(key): to_json(value) for key, value in record.items()}
+    if isinstance(record, Path):
+        return record.as_posix()
+    if isinstance(record, float) and not math.isfinite(record):
+        return str(record)  # JSON has no inf and nan; float() reads the text back
+    return record
+
+
+def _evidence(items: list[dict[str, Any]]) -> tuple[Evidence, ...]:
+    return tuple(Evidence(item["document"], place_from_json(item["place"])) for item in items)
+
+
+def place_from_json(data: dict[str, Any]) -> Place:
+    """Rebuild a place from ``to_json``."""
+    return Place(**{**data, "headings": tuple(data["headings"])})

@@ -1,0 +1,1 @@
+"""Room 01: the chat client and, later, the vLLM process."""

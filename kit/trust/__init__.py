@@ -1,0 +1,1 @@
+"""Room 00: offline checks, the ledger and the seal."""

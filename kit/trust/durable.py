@@ -1,0 +1,166 @@
+"""Files that survive a kill: append-only JSON lines and whole files written atomically."""
+
+import fcntl
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from kit.errors import RunError
+
+Record = dict[str, Any]
+
+
+def canonical(value: Any) -> str:
+    """Return the one spelling of a JSON value that hashes are taken of: sorted keys, no spaces, valid UTF-8."""
+    stored = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    # Through JSON and back, because lone surrogates and keys that are numbers do not come back as they went.
+    return json.dumps(json.loads(stored), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def read(path: Path) -> list[Record]:
+    """Return all whole records; a torn last line was never acknowledged and is left out.
+
+    Raises:
+        RunError: A line is not a JSON object.
+    """
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    return _records(path, content[: content.rfind(b"\n") + 1])
+
+
+def _records(path: Path, content: bytes) -> list[Record]:
+    records = []
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            records.append(_parse(line))
+        except (ValueError, RecursionError) as error:
+            raise RunError(
+                f"{path} の {number} 行目を読めません。", "ファイルが手で書き換えられたか、ディスクの故障で壊れています。",
+                "バックアップから戻してください。なければ、このファイルを保管したうえで、新しい実行としてやり直してください。",
+            ) from error
+    return records
+
+
+def _parse(line: bytes) -> Record:
+    """Read one line; what ``append`` cannot have written (twice the same key, NaN, a lone surrogate) is refused."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> Record:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("duplicate key")
+        return dict(pairs)
+
+    record = json.loads(line, object_pairs_hook=unique)
+    if not isinstance(record, dict) or json.loads(canonical(record)) != record:
+        raise ValueError("not a record")
+    return record
+
+
+class JsonLines:
+    """An open file of records, locked against other writers; use it as a context manager.
+
+    Attributes:
+        records: What the file held when it was opened.
+        torn: Whether a kill or a full disk had left a torn last line, which was cut off.
+
+    Args:
+        path: The file; made, with its folder, where absent.
+        wait: Wait for another writer to finish instead of refusing.
+
+    Raises:
+        RunError: The file cannot be opened, a line of it is not a JSON object, or another process is writing it and
+            ``wait`` is false.
+    """
+
+    def __init__(self, path: Path, *, wait: bool = True) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Without a buffer: what a full disk refused would be written again when the file is closed.
+            self._file = path.open("a+b", buffering=0)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        try:
+            self._lock(path, wait)
+            sync_folder(path.parent)
+            self._file.seek(0)
+            content = self._file.readall()
+            self._end = content.rfind(b"\n") + 1
+            self.torn = self._end < len(content)
+            self.records = _records(path, content[: self._end])
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _lock(self, path: Path, wait: bool) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"{path} は別の処理が書き込み中です。", "同じ実行が別の画面やノートブックで動いています。",
+                "そちらの終了を待つか、止めてから、もう一度実行してください。",
+            ) from error
+
+    def append(self, record: Record) -> None:
+        """Write one record and wait until it is on disk; on a full disk nothing of it stays."""
+        line = (canonical(record) + "\n").encode()
+        rest = line
+        try:
+            self._file.truncate(self._end)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._end)
+            raise RunError(
+                f"{self._path} に書き込めません（{error.strerror}）。", "ディスクの空きがないか、書き込み権限がありません。",
+                "空きを作ってから同じコマンドをもう一度実行してください。ここまでの記録は残っており、続きから再開します。",
+            ) from error
+        self._end += len(line)
+
+    def __enter__(self) -> "JsonLines":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable, so that a new or renamed file survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a whole file so that a reader sees the old content or the new, never a torn one.
+
+    Raises:
+        RunError: The disk is full or the folder cannot be written.
+    """
+    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{path} に書き込めません（{error.strerror}）。", "ディスクの空きがないか、書き込み権限がありません。",
+        "空き容量と権限を確かめて、もう一度実行してください。",
+    )

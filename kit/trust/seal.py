@@ -1,0 +1,91 @@
+"""The seal: criteria become fixed by writing their hash to the ledger before the first sample."""
+
+import hashlib
+from pathlib import Path
+
+from kit import settings
+from kit.errors import SealError
+from kit.records import Criteria, Seal, to_json
+from kit.trust import ledger
+from kit.trust.durable import canonical
+
+
+def fingerprint(criteria: Criteria) -> str:
+    """Return the SHA-256 (64 hex digits) of all that is agreed: criteria, questions, metric code.
+
+    It covers the criteria's text and every value read from it, for it is by the values that a run is judged.
+    """
+    covered = {name: value for name, value in to_json(criteria).items() if name != "cases_name"}
+    return hashlib.sha256(canonical(covered).encode()).hexdigest()
+
+
+def seal(criteria: Criteria, path: Path | None = None) -> Seal:
+    """Write the hash of the criteria to the ledger; sealing the same criteria again returns the same seal.
+
+    Args:
+        criteria: The agreed criteria.
+        path: The ledger file; by default the one beside the runs.
+
+    Returns:
+        The seal; ``parent`` names the seal of the same title that these criteria replace, if there is one.
+
+    Raises:
+        LedgerError: The ledger's chain is broken.
+    """
+    path = path or settings.load().runs / ledger.NAME
+    digest = fingerprint(criteria)
+    parent = ""
+    for entry in ledger.entries(path):
+        if entry.kind == "seal" and entry.content["title"] == criteria.title:
+            if entry.content["sha256"] == digest:
+                return Seal(criteria, digest, entry.sequence, entry.at, entry.content["parent"])
+            parent = entry.content["sha256"]
+    written = ledger.append(
+        path,
+        "seal",
+        {
+            "title": criteria.title,
+            "sha256": digest,
+            "parent": parent,
+            "cases_sha256": criteria.cases_sha256,
+            "metrics_sha256": criteria.metrics_sha256,
+        },
+    )
+    return Seal(criteria, digest, written.sequence, written.at, parent)
+
+
+def require(criteria: Criteria, run: str, path: Path) -> Seal:
+    """Return the seal under which a run was made.
+
+    Args:
+        criteria: The criteria the run is to be judged by.
+        run: Name of the run's folder.
+        path: The ledger file.
+
+    Raises:
+        SealError: The criteria's hash is not in the ledger, was written after the run's first sample, or is not the
+            one that the run was started under.
+        LedgerError: The ledger's chain is broken.
+    """
+    digest = fingerprint(criteria)
+    seals = [e for e in ledger.entries(path) if e.kind == "seal" and e.content["sha256"] == digest]
+    starts = [e for e in ledger.entries(path) if e.kind == "run" and e.content["run"] == run]
+    if not seals:
+        raise SealError(
+            "この判定基準は封印されていません。判定できません。",
+            "実行のあとで判定基準・質問・指標の計算方法のどれかが変わったか、封印せずに実行しました。",
+            "元の判定基準に戻すか、`kit seal フォルダ` で封印してから、新しい実行としてやり直してください。",
+        )
+    if not starts or seals[0].sequence > starts[0].sequence:
+        raise SealError(
+            "判定基準が封印される前に実行が始まっています。判定できません。",
+            "最初の質問より後に判定基準が封印されました。",
+            "`kit seal フォルダ` のあとで、新しい実行としてやり直してください。",
+        )
+    if starts[0].content.get("seal") != digest:
+        raise SealError(
+            "実行が始まったときの判定基準ではありません。判定できません。",
+            "実行のあとで、前もって封印してあった別の判定基準に差し替えられています。",
+            "元の判定基準に戻すか、この判定基準で新しい実行としてやり直してください。",
+        )
+    return Seal(criteria, digest, seals[0].sequence, seals[0].at, seals[0].content["parent"])
