@@ -1,0 +1,1 @@
+"""Room 05: cases, metrics, journal, statistics, gate."""

@@ -1,0 +1,194 @@
+"""Run the sealed questions through all arms, journal every sample, resume where a run was stopped."""
+
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from kit.errors import KitError, SealError
+from kit.evaluation.cases import cases_sha256
+from kit.records import Answer, Case, Evaluation, Evidence, Row, Seal, State, to_json
+from kit.trust import ledger
+from kit.trust.durable import JsonLines, canonical, write_atomically
+
+JOURNAL = "rows.jsonl"
+
+
+class System(Protocol):
+    """An arm: any callable that answers a question as a user. A plain string counts as an answer without citation."""
+
+    def __call__(self, question: str, *, user: str = "") -> Answer | str:
+        """Answer one question."""
+        ...
+
+
+def evaluate(
+    arms: Mapping[str, System],
+    cases: Sequence[Case],
+    *,
+    seal: Seal,
+    run: str | Path,
+    workers: int = 1,
+    about: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Ask every arm every question, paired by question, and return all rows.
+
+    Each sample is on disk before the next is acknowledged; calling again with the same run folder asks only what is
+    missing. An arm that raises is a finished sample: the candidate's own fault, or infrastructure for server and
+    store errors; it stays in the denominator either way.
+
+    Args:
+        arms: Name → system; the baseline first, the candidate last.
+        cases: The sealed questions.
+        seal: What ``kit.seal`` returned.
+        run: The run's folder; its parent holds the ledger.
+        workers: Samples in flight at once; more than 1 makes times mean load, not latency.
+        about: Plain JSON facts for the summary (number of documents, remarks), kept in the ledger.
+        progress: Called with (finished, planned) samples.
+
+    Raises:
+        SealError: ``cases`` are not the sealed questions, or the run was begun with other systems or criteria, or was
+            finished and changed afterwards.
+        RunError: Another process is writing this run, or the disk is full; finished samples stay.
+    """
+    folder = Path(run)
+    _start(folder, arms, cases, seal, about or {})
+    # Interleaved, taking turns to go first: neither arm profits from what the other has just warmed up.
+    turns = itertools.cycle((tuple(arms), tuple(reversed(tuple(arms)))))
+    plan = [(case, arm) for case, turn in zip(cases, turns, strict=False) for arm in turn]
+    with JsonLines(folder / JOURNAL, wait=False) as journal:
+        rows = [Row.from_json(record) for record in journal.records]
+        _require_untouched(folder, rows)
+        finished = {(row.case, row.arm) for row in rows}
+        todo = ((case, arm) for case, arm in plan if (case.id, arm) not in finished)
+        for row in _sample(todo, arms, workers):
+            journal.append(to_json(row))
+            rows.append(row)
+            if progress:
+                progress(len(rows), len(plan))
+    _finish(folder, rows)
+    return Evaluation(folder, seal, tuple(cases), tuple(arms), tuple(rows))
+
+
+def _start(
+    folder: Path, arms: Mapping[str, System], cases: Sequence[Case], seal: Seal, about: Mapping[str, Any]
+) -> None:
+    """Write down what is judged, then enter the run into the ledger; both before the first sample."""
+    if cases_sha256(cases) != seal.criteria.cases_sha256:
+        raise SealError(
+            "質問が、封印した質問と一致しません。",
+            "封印のあとで質問や正解が変わったか、別のファイルの質問を渡しています。",
+            "封印した質問を使うか、`kit seal フォルダ` で封印し直して新しい実行にしてください。",
+        )
+    systems = [
+        [name, str(getattr(arm, "name", type(arm).__name__)), str(getattr(arm, "identity", ""))]
+        for name, arm in arms.items()
+    ]
+    start = {"run": folder.name, "seal": seal.sha256, "arms": systems}
+    path = folder.parent / ledger.NAME
+    entered = [e.content for e in ledger.entries(path) if e.kind == "run" and e.content["run"] == folder.name]
+    if entered and not start.items() <= entered[0].items():  # the ledger may have added a remark of its own
+        raise SealError(
+            f"実行 {folder.name} は、別の判定基準・文書・方式で始められています。続きから再開できません。",
+            "中断のあとで、判定基準・質問・文書・設定のどれかが変わりました。",
+            "新しい実行として始めてください（`kit poc フォルダ --new`）。途中までの記録は残ります。",
+        )
+    if entered:
+        return
+    write_atomically(folder / "criteria.yaml", seal.criteria.text)
+    write_atomically(folder / "seal.json", json.dumps(to_json(seal), ensure_ascii=False, indent=1))
+    write_atomically(folder / "cases.jsonl", "".join(canonical(to_json(case)) + "\n" for case in cases))
+    ledger.append(path, "run", start | {"about": to_json(dict(about))})
+
+
+def _finish(folder: Path, rows: Sequence[Row]) -> None:
+    """Enter the hash of the finished journal into the ledger, once."""
+    if not _finished(folder):
+        content = {"run": folder.name, "sha256": rows_sha256(rows), "count": len(rows)}
+        ledger.append(folder.parent / ledger.NAME, "rows", content)
+
+
+def _finished(folder: Path) -> list[ledger.Entry]:
+    entries = ledger.entries(folder.parent / ledger.NAME)
+    return [e for e in entries if e.kind == "rows" and e.content["run"] == folder.name]
+
+
+def _require_untouched(folder: Path, rows: Sequence[Row]) -> None:
+    """Refuse a finished run whose journal was changed: going on would enter the changed rows into the ledger."""
+    if any(entry.content["sha256"] != rows_sha256(rows) for entry in _finished(folder)):
+        raise SealError(
+            f"終わった実行 {folder.name} の記録が台帳と一致しません。続けられません。",
+            f"評価が終わったあとで {JOURNAL} が書き換えられたか、一部が失われました。",
+            "バックアップから戻すか、新しい実行としてやり直してください（`kit poc フォルダ --new`）。",
+        )
+
+
+def rows_sha256(rows: Sequence[Row]) -> str:
+    """Return the hash of a run's samples, whatever their order of arrival."""
+    lines = sorted(canonical(to_json(row)) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _sample(todo: Iterator[tuple[Case, str]], arms: Mapping[str, System], workers: int) -> Iterator[Row]:
+    """Yield rows as they finish, never more than ``workers`` in flight."""
+    if workers <= 1:
+        for case, arm in todo:
+            yield ask(arms[arm], case, arm)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        running: set[Future[Row]] = set()
+        try:
+            while True:
+                running |= {pool.submit(ask, arms[a], c, a) for c, a in itertools.islice(todo, workers - len(running))}
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def rehearse(system: System, cases: Sequence[Case]) -> dict[str, Row]:
+    """Ask development questions, without seal, ledger or journal; for fitting and kaizen only.
+
+    Returns:
+        Case id → row.
+    """
+    return {case.id: ask(system, case, "rehearsal") for case in cases}
+
+
+def ask(system: System, case: Case, arm: str) -> Row:
+    """Ask one system one question and return the finished sample; exceptions become end states."""
+    begun = time.perf_counter()
+    try:
+        given: Any = system(case.question, user=case.user)
+        answer = Answer(given) if isinstance(given, str) else given
+        if not isinstance(answer, Answer):
+            answer = Answer("", state="wrong_format", error=f"{type(given).__name__} instead of an Answer or a text")
+    except Exception as error:  # any fault of an arm is a result, and must be counted
+        state: State = "infrastructure_error" if isinstance(error, KitError) else "model_error"
+        answer = Answer("", state=state, error=f"{type(error).__name__}: {error}"[:500])
+    if not answer.seconds:
+        answer = replace(answer, seconds=time.perf_counter() - begun)
+    return Row(
+        case=case.id,
+        arm=arm,
+        state=answer.state,
+        text=answer.text,
+        shown=answer.shown,
+        abstained=answer.abstained,
+        confidence=round(answer.confidence, 6),
+        cited=tuple(Evidence(citation.document, citation.place) for citation in answer.citations),
+        retrieved=tuple(Evidence(hit.chunk.document, hit.chunk.place) for hit in answer.hits[:10]),
+        seconds=round(answer.seconds, 6),
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        yen=round(answer.yen, 9),
+        error=answer.error,
+    )

@@ -1,0 +1,99 @@
+"""Run folders, read back: ``runs/<stamp>-<name>/`` beside the ledger."""
+
+import itertools
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+
+from kit.errors import RunError
+from kit.evaluation.cases import read_cases
+from kit.evaluation.evaluate import JOURNAL
+from kit.records import Evaluation, Row, Seal
+from kit.trust import ledger, seal
+from kit.trust.durable import read
+
+
+def new_run(runs: Path, name: str) -> Path:
+    """Make and return a fresh run folder named by local time."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    runs.mkdir(parents=True, exist_ok=True)
+    # The number of a second run within one second stands before the name: after it, it would name another project.
+    folders = (runs / (f"{stamp}-{name}" if n == 1 else f"{stamp}.{n}-{name}") for n in itertools.count(1))
+    return next(folder for folder in folders if _made(folder))
+
+
+def open_run(runs: Path, name: str, sealed: Seal, *, last: str = "decision.json") -> Path:
+    """Return the project's last run if it was stopped under the same seal, else a fresh folder.
+
+    Args:
+        runs: The folder of all runs.
+        name: The project's name.
+        sealed: The seal in force.
+        last: The file whose presence means that a run was finished.
+    """
+    for folder in [folder for folder in _runs_of(runs, name)[-1:] if not (folder / last).exists()]:
+        seal_file = folder / "seal.json"
+        if not seal_file.exists() or json.loads(seal_file.read_text(encoding="utf-8"))["sha256"] == sealed.sha256:
+            return folder
+    return new_run(runs, name)
+
+
+def latest_run(runs: Path, name: str) -> Path:
+    """Return the project's last decided run.
+
+    Raises:
+        RunError: There is none.
+    """
+    decided = [folder for folder in _runs_of(runs, name) if (folder / "decision.json").exists()]
+    if not decided:
+        raise RunError(
+            f"「{name}」の判定済みの実行がありません。", "評価（ノートブック 05）がまだ終わっていません。",
+            "ノートブック 05 を実行するか、`kit poc フォルダ` を実行してください。",
+        )
+    return decided[-1]
+
+
+def _runs_of(runs: Path, name: str) -> list[Path]:
+    """Return a project's run folders, oldest first."""
+    pattern = re.compile(rf"(\d{{8}}-\d{{6}})(?:\.(\d+))?-{re.escape(name)}")
+    found = [(match, folder) for folder in runs.glob("*") if (match := pattern.fullmatch(folder.name))]
+    return [folder for match, folder in sorted(found, key=lambda pair: (pair[0][1], int(pair[0][2] or 1)))]
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def read_evaluation(folder: str | Path) -> Evaluation:
+    """Read a run back: criteria and questions as they were sealed, and the rows so far.
+
+    Raises:
+        RunError: The folder is not a run.
+        SealError: Its criteria were not sealed in the ledger beside it before it began.
+    """
+    run = Path(folder)
+    kept = Seal.from_json(json.loads(require_file(run, "seal.json").read_text(encoding="utf-8")))
+    sealed = seal.require(kept.criteria, run.name, run.parent / ledger.NAME)
+    starts = [e for e in ledger.entries(run.parent / ledger.NAME) if e.kind == "run" and e.content["run"] == run.name]
+    cases = tuple(read_cases(require_file(run, "cases.jsonl")))
+    rows = tuple(Row.from_json(record) for record in read(run / JOURNAL))
+    return Evaluation(run, sealed, cases, tuple(name for name, _, _ in starts[0].content["arms"]), rows)
+
+
+def require_file(run: Path, name: str) -> Path:
+    """Return a file of a run folder.
+
+    Raises:
+        RunError: It is not there.
+    """
+    if not (run / name).is_file():
+        raise RunError(
+            f"{run} に {name} がありません。", "実行フォルダの場所が違うか、評価がまだ終わっていません。",
+            "`ls runs` で場所を確かめてください。途中で止まった実行は `kit poc フォルダ` で続きから再開します。",
+        )
+    return run / name

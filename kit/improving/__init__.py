@@ -1,0 +1,1 @@
+"""Rooms 06 and 07: failure attribution, candidates, replay, adapters."""

@@ -1,0 +1,1 @@
+"""Rooms 08 and 09: cost, charts, summary."""

@@ -1,0 +1,214 @@
+"""Charts as self-contained SVG text: the same look, and the same bytes, in a notebook and in every export.
+
+Form carries the meaning, colour only helps: blue and orange of Okabe and Ito, told apart in grey and by the
+colour-blind. Letters are outlines of a font shipped by a package, so that nothing depends on the machine.
+"""
+
+import importlib.util
+import io
+import math
+import re
+import textwrap
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from kit.evaluation.depths import Depth
+from kit.evaluation.metrics import METRICS
+from kit.records import KpiResult
+from kit.reporting import wording
+from kit.reporting.wording import Language
+
+BLUE, ORANGE, INK, PALE, GRID = "#0072B2", "#D55E00", "#222222", "#E3EEF5", "#C9CED3"
+_PERCENT = ([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20", "40", "60", "80", "100%"])
+_STYLE = {
+    "font.family": ["IPAexGothic"],
+    "font.size": 9.8,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": INK,
+    "axes.unicode_minus": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "legend.frameon": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "sovereign-ai-notebook-kit",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawn chart: ``svg`` can stand inside an HTML page, ``alt`` says the same in words."""
+
+    svg: str
+    alt: str
+
+    def _repr_html_(self) -> str:
+        return self.svg
+
+
+def kpi_chart(results: Sequence[KpiResult], *, lang: Language = "ja") -> Chart | None:
+    """Draw the interval of each share against its bar.
+
+    Measures in other units have no scale in common, and guardrails are differences: those are in the table only.
+
+    Args:
+        results: The judged KPIs.
+        lang: Language of the legend and of standard measure names.
+
+    Returns:
+        The chart, or None where no KPI is a share.
+    """
+    rows = [r for r in results if METRICS[r.kpi.metric].kind == "share" and r.kpi.role != "guardrail"]
+    if not rows:
+        return None
+    with _style():
+        figure, ax = _axes(5.8, 0.37 * len(rows) + 0.72, left=0.4, right=0.955, top=0.4, bottom=0.3)
+        for place, result in enumerate(rows):
+            _draw_row(ax, place, result, wording.words(lang))
+        ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
+        ax.set_xticks(*_PERCENT)
+        ax.set_yticks(range(len(rows)), [_label(wording.label(r, lang)) for r in rows])
+        ax.tick_params(axis="y", length=0, pad=9)
+        ax.spines["left"].set_visible(False)
+        marks = {text: mark for mark, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+        figure.legend(marks.values(), marks, loc="upper right", ncols=3, handletextpad=0.5, columnspacing=1.4)
+        return _chart(figure, _alt(rows, lang))
+
+
+def depth_chart(depths: Sequence[Depth], *, title: str = "") -> Chart:
+    """Draw accuracy (0–100 %, with bounds) against time per question, one marker form per depth.
+
+    Args:
+        depths: The depths, in the order of the legend.
+        title: A line above the chart.
+    """
+    with _style():
+        figure, ax = _axes(6.4, 3.6, left=0.11, right=0.96, top=0.4, bottom=0.6)
+        for depth, marker in zip(depths, "osD^vP*X" * len(depths), strict=False):
+            spread = [[depth.accuracy - depth.low], [depth.high - depth.accuracy]]
+            look = {"fmt": marker, "ms": 9, "color": BLUE, "mec": "white", "elinewidth": 2, "capsize": 5}
+            ax.errorbar(depth.seconds, depth.accuracy, yerr=spread, label=depth.label, **look)
+        ax.set(xlabel="1問あたりの時間（秒）", ylabel="正しく対応できた割合", title=title, ylim=(0, 1.02))
+        ax.set_xlim(left=0)
+        ax.set_yticks(*_PERCENT)
+        ax.grid(axis="y", color=GRID, lw=0.6)
+        if depths:
+            ax.legend(loc="lower right")
+        lines = (f"{d.label} {d.accuracy:.1%}（{d.low:.1%}〜{d.high:.1%}）、{d.seconds:.2f}秒" for d in depths)
+        return _chart(figure, "精度と時間: " + "／".join(lines))
+
+
+def waterfall_chart(steps: Sequence[tuple[str, float]], total: str) -> Chart:
+    """Draw gains and costs as a waterfall in yen that ends in their sum.
+
+    Args:
+        steps: Label and amount in yen, costs negative, in the order of drawing.
+        total: Label of the sum.
+    """
+    names, amounts = zip(*steps, (total, sum(amount for _, amount in steps)), strict=True)
+    starts = [0.0, *accumulate(amounts[:-2]), 0.0]
+    texts = [wording.quantity([amount], "yen", "ja") for amount in amounts]
+    with _style():
+        figure, ax = _axes(6.4, 3.2, left=0.04, right=0.96, top=0.1, bottom=0.4)
+        colors = [BLUE if amount >= 0 else ORANGE for amount in amounts[:-1]]
+        hatches = ["" if amount >= 0 else "///" for amount in amounts[:-1]]
+        bars = ax.bar(
+            range(len(names)), amounts, 0.55, starts, color=[*colors, INK], hatch=[*hatches, ""], edgecolor="white"
+        )
+        ax.bar_label(bars, texts, padding=3)
+        ax.set_xticks(range(len(names)), names)
+        ax.use_sticky_edges = False  # leave room above the bars, too
+        ax.margins(y=0.12)
+        ax.axhline(0, color=INK, lw=0.8)
+        ax.yaxis.set_visible(False)
+        ax.spines[["left", "bottom"]].set_visible(False)
+        ax.tick_params(axis="x", length=0)
+        return _chart(figure, "、".join(f"{name} {text}" for name, text in zip(names, texts, strict=True)))
+
+
+def _draw_row(ax: Any, place: int, result: KpiResult, text: dict[str, Any]) -> None:
+    """Draw one KPI: the side of the bar that passes, the bar, the interval, the candidate and the baseline."""
+    bar = result.kpi.bar
+    start, width = (bar, 1 - bar) if METRICS[result.kpi.metric].higher_is_better else (0, bar)
+    ax.barh(place, width, 0.62, start, color=PALE, zorder=0)
+    ax.plot([result.low, result.high], [place, place], "|-", color=BLUE, lw=3.2, ms=10, mew=2, zorder=4)
+    dot = {"lw": 3.2, "ms": 8, "color": BLUE, "mec": "white", "mew": 1.2, "zorder": 5}
+    ax.plot(result.point, place, "o-", label=text["chart_value"], clip_on=False, **dot)
+    ax.plot(bar, place, "|", label=text["chart_bar"], ms=19, mew=2.2, color=INK, zorder=3)
+    if result.baseline is not None:
+        diamond = {"ms": 7, "mfc": "white", "mec": ORANGE, "mew": 1.8, "zorder": 6}
+        ax.plot(result.baseline, place, "D", label=text["baseline"], clip_on=False, **diamond)
+
+
+def _alt(rows: Sequence[KpiResult], lang: Language) -> str:
+    text = wording.words(lang)
+    lines = (
+        f"{wording.label(r, lang)} {wording.measured(r, r.point, lang)} ({wording.interval(r, lang)}), "
+        f"{text['bar']} {wording.bar(r, lang)}"
+        for r in rows
+    )
+    return f"{text['chart_alt']}: {'; '.join(lines)}"
+
+
+def _axes(width: float, height: float, *, left: float, right: float, top: float, bottom: float) -> tuple[Any, Any]:
+    """Return a figure of a size in inches and its axes; left and right are shares, top and bottom margins inches."""
+    from matplotlib.figure import Figure  # not pyplot: no window, no global state, nothing to close
+
+    figure = Figure(figsize=(width, height))
+    return figure, figure.add_axes((left, bottom / height, right - left, 1 - (top + bottom) / height))
+
+
+def _style() -> AbstractContextManager[None]:
+    """Set the one look, whatever the user's own matplotlib settings are, and put those back afterwards."""
+    from matplotlib import font_manager, style
+
+    if not any(font.name == "IPAexGothic" for font in font_manager.fontManager.ttflist):
+        font_manager.fontManager.addfont(_font())
+    context: AbstractContextManager[None] = style.context(["default", _STYLE])
+    return context
+
+
+@cache
+def _font() -> Path:
+    """Return the font of the package matplotlib-fontja; importing that package would change global settings."""
+    spec = importlib.util.find_spec("matplotlib_fontja")
+    assert spec and spec.origin, "matplotlib-fontja is in requirements/notebooks.in"
+    return Path(spec.origin).parent / "fonts" / "ipaexg.ttf"
+
+
+@cache
+def _known() -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(_font()).get_charmap())
+
+
+def _label(text: str) -> str:
+    """Break a label into at most two lines of what fits; 〓 stands for a letter that the font does not have."""
+    shown = "".join(c if ord(c) in _known() else "〓" for c in " ".join(text.split()))
+    room = 32 if shown.isascii() else 16
+    if len(shown) > 2 * room:
+        shown = shown[: 2 * room - 1] + "…"
+    even = room if shown.isascii() else max(math.ceil(len(shown) / 2), 8)
+    return textwrap.fill(shown, room if len(shown) <= room else even, max_lines=2, placeholder="…")
+
+
+def _chart(figure: Any, alt: str) -> Chart:
+    """Return the figure as an SVG element without prologue, date, addresses, and comments, which repeat each text."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    body = re.sub(r"<!--.*?-->\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
+    body = re.sub(r'\s+xmlns(:xlink)?="[^"]*"', "", body, count=2).replace("xlink:href", "href").strip()
+    return Chart(body.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1), alt)
