@@ -1,0 +1,1 @@
+"""The doors: command line, notebook runner, widgets, project folders."""

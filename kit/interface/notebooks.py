@@ -1,0 +1,256 @@
+"""Strict papermill: parameters are checked before a kernel starts, the output notebook is written atomically.
+
+papermill alone only warns about an unknown parameter, and a mistyped bar would silently run with its default. Plain
+papermill works on the same notebooks, without these checks.
+"""
+
+import ast
+import difflib
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+from uuid import uuid4
+
+from kit import settings
+from kit.errors import DataError, ParameterError, RunError
+from kit.trust.durable import write_atomically
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,), "int": (int,), "float": (float, int), "bool": (bool,), "list[str]": (list,), "list[int]": (list,),
+}
+_NAMES = {"str": "文字列", "int": "整数", "float": "数値", "bool": "true か false", "list[str]": "文字列のリスト", "list[int]": "整数のリスト"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One declared parameter: ``name: type = default  # help``."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+
+def folder() -> Path:
+    """Return the folder of the numbered notebooks: under the project's root, else the one of this checkout."""
+    own = settings.load().root / "notebooks"
+    return own if (own / "00_check.ipynb").is_file() else Path(__file__).parents[2] / "notebooks"
+
+
+def numbered() -> list[Path]:
+    """Return the notebooks 00 to 09 in order, without the copies that JupyterLab's users make beside them."""
+    return sorted(path for path in folder().glob("*.ipynb") if re.fullmatch(r"\d\d_[a-z]+", path.stem))
+
+
+def find(name: str) -> Path:
+    """Return a notebook by path, name or number (``05``, ``05_evaluate``).
+
+    Raises:
+        DataError: There is none, naming those that exist.
+    """
+    given = Path(name)
+    if given.suffix == ".ipynb" and given.is_file():
+        return given
+    known = numbered()
+    found = [path for path in known if given.stem in (path.stem, path.stem[:2])]
+    if found and given.name == name:
+        return found[0]
+    names = "、".join(path.stem for path in known)
+    raise DataError(
+        f"ノートブック「{name}」が見つかりません。", "名前の書き間違いか、番号が足りません。", f"次の中から選んでください: {names}"
+    )
+
+
+def parameters(path: Path) -> dict[str, Parameter]:
+    """Read the parameters that a notebook declares in its cell tagged ``parameters``.
+
+    Raises:
+        DataError: The file is no notebook, or a declaration is not ``name: type = literal``.
+    """
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        source = next(
+            ("".join(c["source"]) for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])), ""
+        )
+        return {p.name: p for p in map(_declared, ast.parse(source).body, [source] * len(ast.parse(source).body))}
+    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError, OSError) as error:
+        raise DataError(
+            f"{path} のパラメータを読み取れません。", f"ノートブックではないか、parameters セルの書き方に誤りがあります（{error}）。",
+            "parameters セルは「名前: 型 = 値  # 説明」の行だけにしてください。",
+        ) from error
+
+
+def check(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given values if the notebook declares them all with fitting types.
+
+    Raises:
+        ParameterError: A name is unknown (the nearest one is offered) or a value has the wrong type.
+    """
+    declared = parameters(path)
+    for name, value in given.items():
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
+            hint = f"「{near[0]}」の書き間違いではありませんか。" if near else "このノートブックにはない名前です。"
+            raise ParameterError(
+                f"{path.name} にパラメータ「{_short(name)}」はありません。", hint,
+                f"使える名前: {'、'.join(declared) or 'なし'}",
+            )
+        kind = declared[name].type
+        if not _fits(value, kind):
+            default = declared[name].default
+            example = default if kind == "str" else json.dumps(default, ensure_ascii=False)
+            raise ParameterError(
+                f"{path.name} のパラメータ「{name}」に {_short(repr(value))} は使えません。",
+                f"{_NAMES[kind]}で指定するパラメータです（既定値: {_short(example)}）。",
+                f"例: -p {name} {quote(example)}",
+            )
+    return {name: float(value) if declared[name].type == "float" else value for name, value in given.items()}
+
+
+def parse(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Turn command-line texts into values of the declared types; what does not fit is left for ``check`` to refuse."""
+    declared = parameters(path)
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        kind = declared[name].type if name in declared else "str"
+        try:
+            values[name] = text if kind == "str" else json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values
+
+
+def read_values(path: str) -> dict[str, Any]:
+    """Read parameter values from a YAML file (``name: value`` lines).
+
+    Raises:
+        DataError: The file is missing or is not a table of values.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DataError(
+            f"パラメータファイル {path} を読み込めません。", f"ファイルがないか、YAML の書き方に誤りがあります（{_short(error)}）。",
+            "「名前: 値」を1行に1つ書いてください。",
+        ) from error
+    if not isinstance(values, dict):
+        raise DataError(
+            f"パラメータファイル {path} に値がありません。", "「名前: 値」の形になっていません。", "例: `hits: 5`",
+        )
+    return {str(name): value for name, value in values.items()}
+
+
+def run(
+    name: str, output: Path, given: Mapping[str, Any] | None = None
+) -> Path:
+    """Run a notebook with checked parameters and return the path of its output.
+
+    The output is written in one piece, also when a cell fails, so that what happened can be read there.
+
+    Args:
+        name: Path, name or number of the notebook.
+        output: Where the executed notebook goes.
+        given: Parameter values.
+
+    Raises:
+        DataError: There is no such notebook, or the file is not a whole one.
+        ParameterError: A parameter is unknown or of the wrong type; no kernel was started.
+        RunError: A cell failed. A kit error raised in the cell shows its own three lines.
+    """
+    path = find(name)
+    values = check(path, given or {})
+    from nbclient.exceptions import DeadKernelError
+    from nbformat import ValidationError
+    from papermill import execute_notebook
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    running = output.with_name(f".{output.stem}.running.ipynb")  # saved after every cell; a kill leaves only this
+    root = settings.load().root
+    connection = _runtime_folder() / f"kernel-{uuid4()}.json"  # the sockets lie beside it
+    try:
+        execute_notebook(
+            path, running, values, progress_bar=False, kernel_name="python3", language="python",
+            cwd=path.parent if settings.find_root(path.parent) == root else root,  # cells find the same settings
+            config=Config({"KernelManager": {"transport": kernel_transport(), "connection_file": str(connection)}}),
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # else Ctrl-C shows the kernel's own traceback
+        )
+    except PapermillExecutionError as error:
+        raise _failed(path, output, error) from error
+    except DeadKernelError as error:
+        raise RunError(
+            f"{path.stem}: 計算の途中でカーネルが止まりました。", "メモリが足りないか、外から止められました。",
+            "ほかのプログラムを閉じて、同じコマンドをもう一度実行してください。記録済みの結果から再開します。",
+        ) from error
+    except (ValueError, ValidationError) as error:
+        raise DataError(
+            f"{path} をノートブックとして実行できません。", f"ファイルの形が崩れています（{_short(error)}）。",
+            "JupyterLab で開いて保存し直すか、元のファイルに戻してください。",
+        ) from error
+    finally:
+        if running.exists():
+            write_atomically(output, running.read_bytes())
+            running.unlink()
+    return output
+
+
+def kernel_transport() -> str:
+    """Return how to talk to kernels: through sockets in a folder of this user, not TCP ports anyone here can reach.
+
+    A socket's path may have 107 bytes at most: where the home folder's name is too long, TCP on loopback remains.
+    """
+    longest = _runtime_folder() / "kernel-00000000-0000-0000-0000-000000000000-ipc-00000"
+    return "ipc" if len(os.fsencode(longest)) <= 107 else "tcp"
+
+
+def _runtime_folder() -> Path:
+    """Return the folder of Jupyter's connection files, made where this user never ran Jupyter before."""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    folder = Path(jupyter_runtime_dir())
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def _failed(path: Path, output: Path, error: Any) -> RunError:
+    """Turn a failed cell into three lines: the cell's own where it raised a kit error."""
+    if own := re.fullmatch(r"(.+)\n考えられる原因: (.+)\n次にすること: (.+)", str(error.evalue), re.DOTALL):
+        return RunError(f"{path.stem}: {own[1]}", own[2], own[3])
+    return RunError(
+        f"{path.name} のセル [{error.exec_count}] で想定外のエラーが起きました（{error.ename}: {_short(error.evalue)}）。",
+        "環境の問題か、キットの不具合です。", f"{output} を開くと、止まったセルと詳細が見られます。",
+    )
+
+
+def _declared(node: ast.stmt, source: str) -> Parameter:
+    """Read one ``name: type = literal  # help`` line."""
+    if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
+        raise ValueError(f"{node.lineno} 行目")
+    kind = ast.unparse(node.annotation)
+    if kind not in _TYPES:
+        raise ValueError(f"{node.lineno} 行目: 型 {kind} は使えません")
+    line = source.splitlines()[node.lineno - 1]
+    return Parameter(node.target.id, kind, ast.literal_eval(node.value), line.rpartition("  # ")[2].strip())
+
+
+def _short(text: object) -> str:
+    """Return a text as one line of at most 200 letters."""
+    return " ".join(str(text).split())[:200]
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if (isinstance(value, bool) and kind != "bool") or (isinstance(value, float) and not math.isfinite(value)):
+        return False
+    if isinstance(value, list):
+        inner = {"list[str]": str, "list[int]": int}.get(kind)
+        return inner is not None and all(isinstance(item, inner) and not isinstance(item, bool) for item in value)
+    return isinstance(value, _TYPES[kind])

@@ -1,0 +1,72 @@
+"""One PoC from end to end: the notebooks 00 to 09, one after another, in one run folder."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from kit import settings
+from kit.errors import RunError
+from kit.evaluation.decide import read_decision
+from kit.evaluation.runs import new_run, open_run
+from kit.interface import notebooks
+from kit.interface.project import find_project
+from kit.interface.steps import seal_project
+from kit.records import Decision
+from kit.trust.durable import JsonLines
+from kit.trust.egress import check_url
+
+
+def poc(
+    path: str | Path, *, url: str = "", name: str = "", new: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Decision:
+    """Run notebooks 00 to 09 on a project and return the decision.
+
+    A run that was stopped goes on where it was, as long as criteria, questions and documents are the same.
+
+    Args:
+        path: A folder that ``kit init`` made, or ``data/sample``.
+        url: OpenAI-compatible server that becomes the candidate; "" for the extractive reader.
+        name: Name of the run; the folder's name by default.
+        new: Start anew instead of going on.
+        progress: Takes one line per notebook.
+
+    Raises:
+        KitError: The project is not ready, or a notebook failed; what was finished stays in the run's folder.
+    """
+    say = progress or (lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+    project = find_project(path)
+    config = settings.load()
+    if url:
+        check_url(url, config.allowed_hosts)
+        os.environ["KIT_LLM_URL"] = url  # the notebooks' kernels read it like any other setting
+    sealed = seal_project(project)
+    label = name or project.name
+    run = new_run(config.runs, label) if new else open_run(config.runs, label, sealed, last="summary.html")
+    resumed = (run / "rows.jsonl").exists()
+    say(f"{'中断した実行の続き' if resumed else '実行'}: {shown(run)}")
+    begun = time.monotonic()
+    offered = {"project": str(project.folder), "run": str(run), "reader": "llm" if url else "extractive"}
+    with JsonLines(run / ".running", wait=False):  # a second poc on this run is refused at once
+        for notebook in notebooks.numbered():
+            started = time.monotonic()
+            given = {key: offered[key] for key in notebooks.parameters(notebook) if key in offered}
+            notebooks.run(str(notebook), run / "notebooks" / notebook.name, given)
+            say(f"  {notebook.stem:<14} {time.monotonic() - started:5.1f} 秒")
+    say(f"合計 {time.monotonic() - begun:.0f} 秒")
+    decision = read_decision(run)
+    if not (run / "summary.html").is_file():
+        raise RunError(
+            f"{shown(run)} にサマリーがありません。", "ノートブック 09 が最後まで進んでいません。", f"`kit summary {shown(run)}` を実行してください。"
+        )
+    return decision
+
+
+def shown(path: Path) -> str:
+    """Return a path as the user would type it: relative to the working folder where it lies below it."""
+    try:
+        return path.relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return path.as_posix()

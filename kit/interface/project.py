@@ -1,0 +1,140 @@
+"""A PoC project: the folder that ``kit init`` makes, and that ``data/sample`` is too.
+
+``documents/`` holds what answers rest on, ``criteria.yaml`` the agreed criteria, which name the file of questions.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kit import settings, views
+from kit.errors import DataError
+from kit.evaluation.cases import check_overlap, read_cases, read_development
+from kit.evaluation.criteria import cases_path
+from kit.evaluation.metrics import same_document
+from kit.records import Case
+
+DOCUMENTS, CRITERIA, DEVELOPMENT = "documents", "criteria.yaml", "development.jsonl"
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Where the parts of a project lie.
+
+    Attributes:
+        folder: The project's folder, absolute.
+        cases_file: The questions that are judged by.
+        development_file: Questions to tune with; for an XLSX the same file, sheet 開発用. None where there is none.
+        made: Files that ``kit init`` has just made.
+        kept: Files that ``kit init`` found there and left as they were.
+    """
+
+    folder: Path
+    cases_file: Path
+    development_file: Path | None
+    made: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The folder's name, after which runs are called."""
+        return self.folder.name
+
+    @property
+    def documents(self) -> Path:
+        """The folder of documents."""
+        return self.folder / DOCUMENTS
+
+    @property
+    def criteria(self) -> Path:
+        """The criteria file."""
+        return self.folder / CRITERIA
+
+    @property
+    def store(self) -> Path:
+        """The folder of the RAG store."""
+        return self.folder / ".kit" / "store"
+
+    @property
+    def scope(self) -> str:
+        """What a summary says about where its questions come from; "" for a real project."""
+        return "見本データによる実演（架空の会社）" if self.folder == SAMPLE.resolve() else ""
+
+    def cases(self) -> list[Case]:
+        """Read the questions that are judged by.
+
+        Raises:
+            DataError: The file is wrong or without a question, a question is a development question too, or its
+                evidence stands in a document that is not there.
+        """
+        cases = read_cases(self.cases_file)
+        check_overlap(cases, self.development())
+        self._check_evidence(cases)
+        return cases
+
+    def _check_evidence(self, cases: list[Case]) -> None:
+        """Refuse evidence in documents that are not there: the system would be blamed for the typing slip."""
+        names = [file.relative_to(self.documents).as_posix() for file in self.documents.rglob("*") if file.is_file()]
+        wanted = {evidence.document for case in cases for evidence in case.evidence}
+        absent = {gold for gold in wanted if not any(same_document(name, gold) for name in names)}
+        missing = [
+            f"番号 {case.id}: {e.document}" for case in cases for e in case.evidence if e.document in absent
+        ]
+        if missing:
+            more = f"（ほか {len(missing) - 5} 件）" if len(missing) > 5 else ""
+            raise DataError(
+                f"根拠文書が {self.documents} にありません: {'、'.join(missing[:5])}{more}",
+                "文書名の書き間違いか、文書の入れ忘れです。",
+                f"{self.cases_file} の「根拠文書」を直すか、文書を入れてください。",
+            )
+
+    def development(self) -> list[Case]:
+        """Read the development questions; empty where there are none.
+
+        Raises:
+            DataError: The file is wrong.
+        """
+        return read_development(self.development_file) if self.development_file else []
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("文書", self.documents),
+            ("判定基準", self.criteria),
+            ("質問", self.cases_file),
+            ("開発用の質問", self.development_file or "なし（同梱のしきい値を使います）"),
+            ("RAGストア", self.store),
+        ]
+        return views.table(("もの", "場所"), rows, f"プロジェクト {self.name}")
+
+
+def locate(folder: Path) -> Project:
+    """Return the project in a folder whose criteria name a file of questions; nothing else is checked.
+
+    Raises:
+        DataError: ``criteria.yaml`` cannot be read or names no questions.
+    """
+    questions = cases_path(folder / CRITERIA)
+    own = folder / DEVELOPMENT
+    sheet = questions if questions.suffix.lower() in (".xlsx", ".xlsm") else None
+    return Project(folder, questions, own if own.is_file() else sheet)
+
+
+def find_project(path: str | Path) -> Project:
+    """Find the project in a folder.
+
+    Args:
+        path: The folder; a relative path that does not exist from here is taken from where kit.toml lies.
+
+    Raises:
+        DataError: There are no documents, or ``criteria.yaml`` cannot be read or names no questions.
+    """
+    given = Path(path).expanduser()
+    folder = (given if given.exists() else settings.load().root / given).resolve()
+    names = (file.name for file in (folder / DOCUMENTS).rglob("*") if file.is_file())
+    if all(name.startswith((".", "~$", "acl.csv")) for name in names):
+        raise DataError(
+            f"{folder / DOCUMENTS} に文書がありません。",
+            "場所の書き間違いか、答えの根拠になる文書をまだ入れていません。",
+            f"`kit init {folder}` を実行し（足りないものだけが作られます）、文書を documents/ に入れてください。",
+        )
+    return locate(folder)

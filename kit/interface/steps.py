@@ -1,0 +1,138 @@
+"""The steps that notebooks and the command line share: a project's store, its runs, and what a run is about."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kit import settings, views
+from kit.answering.extractive import SHIPPED, ExtractiveReader
+from kit.answering.rag import Rag
+from kit.errors import StoreError
+from kit.evaluation import runs
+from kit.evaluation.criteria import read_criteria
+from kit.evaluation.evaluate import System
+from kit.interface.project import Project
+from kit.knowledge.files import load
+from kit.knowledge.store import Added, Store
+from kit.prices import read_prices
+from kit.records import Document, Hit, Seal, Step, to_json
+from kit.trust.durable import write_atomically
+from kit.trust.egress import check_url
+from kit.trust.seal import seal
+
+_REPORT = "reading.json"
+
+
+class Html:
+    """A piece of HTML that Jupyter shows."""
+
+    def __init__(self, html: str) -> None:
+        self._html = html
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+
+def build_store(project: Project, *, progress: Callable[..., None] | None = None) -> tuple[Store, Added]:
+    """Bring a project's store up to date with its ``documents/`` folder: new, changed and vanished files.
+
+    A file that can no longer be read leaves the store too: what it says now, and who may read it, is not known.
+
+    Args:
+        project: The project.
+        progress: Called once per document.
+    """
+    store = Store(project.store)
+    seen: set[str] = set()
+
+    def noted() -> Iterator[Document]:
+        for document in load(project.documents):
+            if not document.problem:
+                seen.add(document.name)
+            yield document
+
+    added = store.add(noted(), progress=progress)
+    # Only now, after every file was looked at: an interrupted pass must not take documents out.
+    store.remove(sorted(store.documents().keys() - seen))
+    report = {"unreadable": added.unreadable, "doubts": added.doubts}
+    write_atomically(project.store / _REPORT, json.dumps(report, ensure_ascii=False, indent=1))
+    return store, added
+
+
+def open_store(project: Project) -> Store:
+    """Open a project's store.
+
+    Raises:
+        StoreError: It holds nothing yet.
+    """
+    store = Store(project.store)
+    if not len(store):
+        raise StoreError(
+            f"「{project.name}」のRAGストアに文書がありません。", "文書の登録（ノートブック 02）がまだ済んでいません。",
+            f"ノートブック 02 か、`kit store {project.folder}` を実行してください。",
+        )
+    return store
+
+
+def seal_project(project: Project) -> Seal:
+    """Check a project's questions and criteria, then seal them.
+
+    Raises:
+        DataError: Something in them is wrong; nothing is sealed.
+    """
+    project.cases()
+    return seal(read_criteria(project.criteria))
+
+
+def open_run(project: Project, sealed: Seal, run: str = "") -> Path:
+    """Return the run folder to evaluate in: the given one, the stopped one under the same seal, or a fresh one."""
+    return Path(run) if run else runs.open_run(settings.load().runs, project.name, sealed)
+
+
+def decided_run(project: Project, run: str = "") -> Path:
+    """Return the given run, or the project's last decided one.
+
+    Raises:
+        RunError: There is none.
+    """
+    return Path(run) if run else runs.latest_run(settings.load().runs, project.name)
+
+
+def about(project: Project, store: Store, arms: Mapping[str, System]) -> dict[str, Any]:
+    """Collect what the summary says about a run beside its figures; plain JSON values."""
+    config = settings.load()
+    candidate = list(arms.values())[-1]
+    readers = [arm.reader for arm in arms.values() if isinstance(arm, Rag)]
+    calibrations = [r.calibration for r in readers if isinstance(r, ExtractiveReader)]
+    llm = any(not isinstance(reader, ExtractiveReader) for reader in readers)
+    report = project.store / _REPORT
+    unread = json.loads(report.read_text(encoding="utf-8"))["unreadable"] if report.exists() else []
+    notes = []
+    if any(calibration == SHIPPED for calibration in calibrations):
+        notes.append("開発用質問が足りないため、回答を控えるしきい値はキット同梱の値を使いました。")
+    if unread:
+        notes.append(f"読み込めなかった文書が {len(unread)} 件あります（{unread[0]}{' ほか' if len(unread) > 1 else ''}）。")
+    return {
+        "documents": len(store.documents()),
+        "chunks": len(store),
+        "calibration": calibrations[-1].source if calibrations else "",
+        "candidate": str(getattr(candidate, "name", "")),
+        "external": llm and not check_url(config.llm_url, config.allowed_hosts),
+        "notes": notes,
+        "prices": to_json(read_prices(config.prices)),
+        "scope": project.scope,
+    }
+
+
+def show(items: Sequence[Hit] | Sequence[Step]) -> Html:
+    """Draw search hits or the steps of an answer as a table."""
+    hits = [item for item in items if isinstance(item, Hit)]
+    if hits:
+        rows = [
+            (h.rank, f"{h.score:.1f}", h.chunk.title, h.chunk.document, h.chunk.place.label, h.chunk.text[:160])
+            for h in hits
+        ]
+        return Html(views.table(("順位", "点数", "文書", "ファイル", "場所", "本文（先頭）"), rows))
+    steps = [(s.name, s.detail, f"{s.seconds * 1000:.1f} ミリ秒") for s in items if isinstance(s, Step)]
+    return Html(views.table(("段階", "内容", "時間"), steps) if steps else "<p>該当する断片はありません。</p>")

@@ -1,0 +1,61 @@
+"""Small forms for notebooks. Each control sets one argument of the same function that the cell above calls.
+
+ipywidgets does the work; headless the form is only drawn and never waited for.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+
+def form(function: Callable[..., Any], *, button: str = "実行", **controls: Any) -> None:
+    """Show a form that calls a function and shows what it returns.
+
+    Args:
+        function: Called with the controls' values when the button is pressed.
+        button: Text on the button.
+        controls: Argument name → initial value: a text, a (min, max) pair of numbers, a list of choices, or a
+            bool; a widget is used as it is.
+    """
+    import ipywidgets
+    from IPython.display import display
+
+    def wide(value: Any) -> Any:
+        return ipywidgets.Text(value, layout={"width": "640px"}) if isinstance(value, str) else value
+
+    def call(**values: Any) -> None:
+        result = function(**values)
+        if result is not None:
+            display(result)
+
+    options = {"manual": True, "manual_name": button}
+    view = ipywidgets.interactive(call, options, **{name: wide(value) for name, value in controls.items()})
+    for control in view.kwargs_widgets:  # a text would also call when it is left, and then again by the button
+        if isinstance(control, ipywidgets.Text):
+            control.unobserve(view.update, names="value")
+            control.continuous_update = True  # sent while it is typed, not in a race with the button's press
+    display(view)
+
+
+class Bar:
+    """A progress bar with the time left; give it as ``progress=`` to any kit call.
+
+    Args:
+        label: What is being done.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: Any = None
+
+    def __call__(self, *progress: Any) -> None:
+        """Move on by one; (finished, planned) moves to that position."""
+        from tqdm.auto import tqdm
+        from tqdm.notebook import tqdm_notebook
+
+        done, total = progress if len(progress) == 2 else (None, None)
+        if self._bar is None:
+            hidden = None if not issubclass(tqdm, tqdm_notebook) else False  # None: only where no terminal watches
+            self._bar = tqdm(total=total, desc=self._label, unit="件", disable=hidden, initial=done - 1 if done else 0)
+        self._bar.update(1)
+        if total is not None and done == total:
+            self._bar.close()
