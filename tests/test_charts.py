@@ -1,0 +1,104 @@
+import math
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from kit.evaluation.depths import Depth
+from kit.records import Kpi, KpiResult
+from kit.reporting.charts import depth_chart, kpi_chart, waterfall_chart
+
+RIGHT = KpiResult(Kpi("right", "正しく対応できた割合", 0.7, ""), 200, 0.785, 0.731, 0.832, 0.42, "GO", "")
+SLOW = KpiResult(Kpi("latency_p95", "応答時間", 3.0, ""), 200, 2.4, 2.1, math.inf, None, "EXTEND", "")
+DEPTHS = [Depth(1, 14, 20, 0.7, 0.5, 0.85, 0.02), Depth(20, 16, 20, 0.8, 0.6, 0.92, 0.2)]
+STEPS = [("省ける時間", 3_308_000.0), ("計算機", -1200.0), ("固定費", -360_000.0)]
+
+
+def changed(result, **changes):
+    kpi = {f: changes.pop(f) for f in ("label", "bar", "role", "metric") if f in changes}
+    values = {f: getattr(result, f) for f in KpiResult.__slots__} | changes
+    values["kpi"] = Kpi(**{f: getattr(result.kpi, f) for f in Kpi.__slots__} | kpi)
+    return KpiResult(**values)
+
+
+CHARTS = {
+    "kpi": lambda: kpi_chart([RIGHT, SLOW]),
+    "english": lambda: kpi_chart([RIGHT, SLOW], lang="en"),
+    "one arm": lambda: kpi_chart([changed(RIGHT, baseline=None)]),
+    "void": lambda: kpi_chart([changed(RIGHT, point=math.nan, low=0.0, high=1.0, baseline=None)]),
+    "zero": lambda: kpi_chart([changed(RIGHT, point=0.0, low=0.0, high=0.0, bar=0.0)]),
+    "depth": lambda: depth_chart(DEPTHS, title="深さと精度"),
+    "no depth": lambda: depth_chart([]),
+    "waterfall": lambda: waterfall_chart(STEPS, "差引"),
+    "losses": lambda: waterfall_chart([("価値", 0.0), ("固定費", -5.0)], "差引"),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_is_one_self_contained_element(name):
+    chart = CHARTS[name]()
+    root = ElementTree.fromstring(chart.svg)  # well formed
+    assert root.tag == "svg"
+    assert "http" not in chart.svg
+    assert "<!--" not in chart.svg
+    assert not {"script", "image", "text", "metadata"} & {element.tag for element in root.iter()}
+    ids = {element.get("id") for element in root.iter()} - {None}
+    assert {ref for ref in re.findall(r'(?:href="|url\()#([^")]+)', chart.svg)} <= ids
+    assert chart.alt
+    assert chart.svg in chart._repr_html_()
+
+
+@pytest.mark.parametrize("name", ["kpi", "depth", "waterfall"])
+def test_redrawing_gives_the_same_bytes_whatever_the_user_has_set(name):
+    import matplotlib
+
+    first = CHARTS[name]().svg
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": True, "svg.fonttype": "none"}):
+        assert CHARTS[name]().svg == first
+        assert matplotlib.rcParams["font.size"] == 30  # and leaves the user's settings alone
+
+
+def test_another_process_gives_the_same_bytes():
+    code = (
+        "from kit.reporting.charts import waterfall_chart; import sys; "
+        "sys.stdout.write(waterfall_chart([('価値', 10.0), ('固定費', -3.0)], '差引').svg)"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONIOENCODING": "utf-8", "TZ": "America/New_York"}
+    other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert other.stdout.decode() == waterfall_chart([("価値", 10.0), ("固定費", -3.0)], "差引").svg
+
+
+def test_shares_stand_at_their_place_on_the_scale():
+    # The filled marker of the measured value lies at 78.5 % of the way from the tick 0 to the tick 100 %.
+    root = ElementTree.fromstring(kpi_chart([changed(RIGHT, baseline=None)]).svg)
+    used = [(float(e.get("x")), float(e.get("y")), e.get("style") or "") for e in root.iter("use") if e.get("x")]
+    bottom = max(y for _, y, _ in used)
+    ticks = sorted({x for x, y, _ in used if y == bottom})
+    dots = [x for x, y, style in used if "#0072b2" in style and ticks[0] < x < ticks[-1] and y != bottom]
+    assert len(ticks) == 6
+    assert any(abs((x - ticks[0]) / (ticks[-1] - ticks[0]) - 0.785) < 1e-3 for x in dots)
+
+
+@pytest.mark.parametrize("label", [
+    "<script>alert(1)</script>", "--><b>", "😀🈀 emoji", "$\\frac{1}{2}$", "a\x00b\ud800", "", "長" * 500, "word " * 200, "改\n行",
+])
+def test_hostile_labels_are_drawn_without_a_warning(label):
+    chart = kpi_chart([changed(RIGHT, label=label)])
+    ElementTree.fromstring(chart.svg)
+    assert "<script" not in chart.svg
+    assert "\x00" not in chart.svg
+
+
+def test_what_is_left_out():
+    assert kpi_chart([]) is None
+    assert kpi_chart([changed(RIGHT, role="guardrail")]) is None
+    assert kpi_chart([SLOW]) is None
+
+
+def test_the_alternative_text_says_the_same():
+    assert kpi_chart([RIGHT]).alt == "各指標の区間と基準の図: 正しく対応できた割合 78.5% (73.1〜83.2%), 基準 70%以上"
+    assert "差引 295万円" in waterfall_chart(STEPS, "差引").alt
+    assert "上位 20 件 80.0%（60.0%〜92.0%）、0.20秒" in depth_chart(DEPTHS).alt

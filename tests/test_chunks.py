@@ -1,0 +1,113 @@
+import dataclasses
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kit.knowledge.chunks import CHUNK_CHARACTERS, split
+from kit.knowledge.japanese import sentences
+from kit.records import Block, Document, Place
+
+PLACES = st.builds(
+    Place, page=st.integers(0, 2), sheet=st.sampled_from(["", "表"]), row=st.integers(0, 3), slide=st.integers(0, 1),
+    headings=st.sampled_from([(), ("章",), ("章", "節")]),
+)  # fmt: skip
+PIECE = st.sampled_from(["あ" * 30 + "。", "短い。", "い" * 399, "う" * 401, "え" * 1700, "改行\n", "\n", " ", "　", "「か。」", ""])
+TEXT = st.lists(PIECE, max_size=6).map("".join)
+DOCUMENTS = st.lists(st.builds(Block, TEXT, PLACES), max_size=10).map(lambda blocks: document(*blocks))
+
+
+def document(*blocks, **more):
+    return Document("ab" * 32, "a.txt", "題", blocks, **more)
+
+
+def bare(text):
+    return "".join(text.split())
+
+
+def region(place):
+    return dataclasses.replace(place, row=0)
+
+
+@settings(deadline=None, max_examples=150)
+@given(DOCUMENTS)
+def test_chunks_keep_all_text_in_order(doc):
+    assert "".join(bare(chunk.text) for chunk in split(doc)) == bare(doc.text)
+
+
+@settings(deadline=None, max_examples=150)
+@given(DOCUMENTS)
+def test_no_chunk_is_blank_or_too_long(doc):
+    for chunk in split(doc):
+        assert chunk.text.strip() == chunk.text != ""
+        if len(chunk.text) > CHUNK_CHARACTERS:  # then it is one sentence, or a part of one
+            assert len(sentences(chunk.text)) == 1
+            assert len(chunk.text) <= 4 * CHUNK_CHARACTERS
+
+
+@settings(deadline=None, max_examples=150)
+@given(DOCUMENTS)
+def test_no_chunk_crosses_a_page_sheet_slide_or_heading(doc):
+    blocks = [(bare(block.text), block.place) for block in doc.blocks if bare(block.text)]
+    for chunk in split(doc):
+        left = bare(chunk.text)
+        assert chunk.place == blocks[0][1]  # the place is where its text begins
+        while left:
+            text, place = blocks.pop(0)
+            assert region(place) == region(chunk.place)
+            if len(text) > len(left):
+                blocks.insert(0, (text[len(left) :], place))
+            assert text.startswith(left) or left.startswith(text)
+            left = left[len(text) :]
+
+
+def test_short_blocks_of_one_place_are_joined_by_lines():
+    place = Place(page=1)
+    (chunk,) = split(document(Block("一行目", place), Block("二行目\n", place), Block("三行目", place)))
+    assert chunk.text == "一行目\n二行目\n三行目"
+
+
+def test_rows_are_joined_up_to_the_limit_and_keep_the_first_row():
+    blocks = [Block("あ" * 150, Place(sheet="表", row=row)) for row in range(2, 7)]
+    assert [(chunk.place.row, len(chunk.text)) for chunk in split(document(*blocks))] == [(2, 301), (4, 301), (6, 150)]
+
+
+def test_a_long_block_is_cut_after_sentences():
+    first, second, third = "あ" * 299 + "。", "い" * 99 + "。", "う" * 50 + "。"
+    texts = [chunk.text for chunk in split(document(Block(first + second + third, Place())))]
+    assert texts == [first + second, third]
+
+
+def test_a_long_sentence_stays_whole_and_an_endless_one_is_cut():
+    long = "あ" * 900 + "。"
+    assert [c.text for c in split(document(Block("短い。" + long + "短い。", Place())))] == ["短い。", long, "短い。"]
+    assert [len(c.text) for c in split(document(Block("い" * 4000, Place())))] == [1600, 1600, 800]
+
+
+def test_chunks_carry_their_document_and_number():
+    doc = document(*(Block("文。", Place(page=page)) for page in (1, 2, 3)), readers=("hr", "keiri"))
+    chunks = split(doc)
+    assert [chunk.ordinal for chunk in chunks] == [0, 1, 2]
+    assert {(c.document_id, c.document, c.title, c.readers) for c in chunks} == {("ab" * 32, "a.txt", "題", ("hr", "keiri"))}
+
+
+@pytest.mark.parametrize("change", [{"id": "cd" * 32}, {"name": "b.txt"}])
+def test_ids_are_stable_and_differ_by_content_name_and_number(change):
+    doc = document(*(Block("文。", Place(page=page)) for page in (1, 2, 3)))
+    ids = [chunk.id for chunk in split(doc)]
+    assert ids == [chunk.id for chunk in split(doc)]
+    others = [chunk.id for chunk in split(dataclasses.replace(doc, **change))]
+    assert len({*ids, *others}) == 6
+
+
+def test_a_region_that_comes_back_is_a_chunk_of_its_own():
+    pages = [1, 2, 1]
+    chunks = split(document(*(Block("文。", Place(page=page)) for page in pages)))
+    assert [chunk.place.page for chunk in chunks] == pages
+    assert all(left.id != right.id for left, right in pairwise(chunks))
+
+
+@pytest.mark.parametrize("blocks", [(), (Block("", Place()),), (Block(" \n　", Place()), Block("", Place(page=2)))])
+def test_a_document_without_text_has_no_chunks(blocks):
+    assert split(document(*blocks)) == []

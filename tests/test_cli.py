@@ -1,0 +1,464 @@
+"""The command line as a user meets it: Japanese help, exit codes, JSON, errors of three lines, and a small PoC."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kit import settings
+from kit.evaluation.arms import arms
+from kit.evaluation.criteria import read_criteria
+from kit.evaluation.decide import decide
+from kit.evaluation.evaluate import evaluate
+from kit.evaluation.runs import new_run
+from kit.interface import cli
+from kit.interface.project import find_project
+from kit.interface.steps import about, build_store
+from kit.trust.seal import seal
+from tests.projects import DOCUMENTS, small_project
+
+VERBS = ["init", "check", "run", "poc", "ask", "store", "seal", "decide", "summary"]
+JAPANESE = re.compile(r"[ぁ-んァ-ヶ一-龠]")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A working folder without kit.toml, and runs in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KIT_RUNS", raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A small project with its store built and one run decided, in a folder of their own; tests copy it."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("KIT_RUNS", raising=False)
+        project = find_project(small_project(folder / "総務 PoC"))
+        store, _ = build_store(project)
+        sealed = seal(read_criteria(project.criteria))
+        systems = arms(store, project.development())
+        run = new_run(settings.load().runs, project.name)
+        decide(evaluate(systems, project.cases(), seal=sealed, run=run, about=about(project, store, systems)))
+    return folder
+
+
+@pytest.fixture
+def project(made, here):
+    shutil.copytree(made, here, dirs_exist_ok=True)
+    return here / "総務 PoC"
+
+
+@pytest.fixture
+def run(project, here):
+    (folder,) = (here / "runs").glob("*-*")
+    return folder
+
+
+@pytest.fixture
+def kit(capfd):
+    """Call the command line; return (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stopped:
+            code = stopped.code
+        return code, *capfd.readouterr()
+
+    return call
+
+
+def refused(result, code=1):
+    """The error's what, cause and remedy, after checking that nothing else was said."""
+    given, shown, told = result
+    assert (given, shown) == (code, ""), told
+    lines = told.split("\n")
+    assert len(lines) == 4 and lines[3] == "", told
+    for line, label in zip(lines, ("エラー: ", "考えられる原因: ", "次にすること: "), strict=False):
+        assert line.startswith(label) and line.removeprefix(label).strip(), told
+        assert JAPANESE.search(line)
+    return [line.partition(": ")[2] for line in lines[:3]]
+
+
+# --- help and usage
+
+
+def test_the_verbs_are_listed_in_japanese(kit):
+    code, shown, told = kit("--help")
+    assert (code, told) == (0, "")
+    assert re.findall(r"^    (\w+) ", shown, re.MULTILINE) == VERBS
+    assert "はじめに" in shown
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_an_example(kit, verb):
+    code, shown, told = kit(verb, "--help")
+    assert (code, told) == (0, "")
+    assert re.search(rf"^例: kit {verb}\b", shown, re.MULTILINE)
+    assert "使い方: kit " in shown
+    assert not re.search(r"usage:|positional|optional|show this", shown)
+    assert JAPANESE.search(shown.split("\n\n")[1])
+    options = re.findall(r"^  (?:-\w, )?--?\w[^\n]*?(?:  |\n {8,})(.+)$", shown, re.MULTILINE)
+    assert options and all(JAPANESE.search(text) for text in options)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_example_is_accepted_as_it_is_written(kit, verb):
+    _, shown, _ = kit(verb, "--help")
+    command = re.search(r"^例: (.+)$", shown, re.MULTILINE)[1]
+    parsed = subprocess.run(["bash", "-c", f'printf "%s\\n" {command}'], capture_output=True, text=True, check=True)
+    assert cli._parser().parse_args(parsed.stdout.splitlines()[1:])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["posc"], ["poc"], ["poc", "a", "b"], ["ask", "a"], ["run", "05", "-p", "x"], ["summary", "a", "--lang", "fr"],
+     ["poc", "a", "--urll", "x"], ["--jsn"]],
+)  # fmt: skip
+def test_wrong_usage_ends_with_2(kit, arguments):
+    _, _, remedy = refused(kit(*arguments), 2)
+    assert "--help" in remedy
+
+
+# --- each verb
+
+
+def test_init_makes_a_folder_and_keeps_what_is_there(kit, here):
+    code, shown, told = kit("init", "私のPoC")
+    assert (code, told) == (0, "")
+    assert "kit poc 私のPoC" in shown
+    (here / "私のPoC" / "criteria.yaml").write_text("title: 書きかけ\ncases: 質問表.xlsx\n", encoding="utf-8")
+    assert kit("init", "私のPoC")[0] == 0
+    assert (here / "私のPoC" / "criteria.yaml").read_text(encoding="utf-8").startswith("title: 書きかけ")
+
+
+def test_check_lists_and_changes_nothing(kit, here):
+    code, shown, told = kit("check")
+    assert (code, told) == (0, "")
+    assert len(shown.splitlines()) >= 8
+    assert all(line[0] in "○×－ " for line in shown.splitlines())
+    assert list(here.iterdir()) == []
+
+
+def test_check_shows_a_wrong_setting(kit, here):
+    (here / "kit.toml").write_text("lm_url = 1\n", encoding="utf-8")
+    _, shown, _ = kit("check")
+    assert "×" in shown and "lm_url" in shown
+
+
+def test_store_counts_what_it_did(kit, project):
+    code, shown, told = kit("store", project)
+    assert (code, told) == (0, "")
+    assert re.fullmatch(r"登録 0、更新 0、変更なし 5、読めず 0\nRAGストア: 5 文書、\d+ 断片\n", shown)
+    (project / "documents" / "内線表.csv").unlink()
+    (project / "documents" / "壊.pdf").write_bytes(b"%PDF-1.7 broken")
+    (project / "documents" / "就業規則.txt").write_text("始業時刻は午前9時とする。", encoding="utf-8")
+    code, shown, told = kit("store", project)
+    assert (code, told) == (0, "")
+    first, unread, last = shown.splitlines()
+    assert first == "登録 0、更新 1、変更なし 3、読めず 1"
+    assert unread.startswith("× 壊.pdf: ") and JAPANESE.search(unread.split(": ")[1])
+    assert last.startswith("RAGストア: 4 文書")
+    assert "9時" in kit("ask", project, "始業時刻は何時ですか")[1]
+
+
+def test_ask_shows_answer_source_and_confidence(kit, project):
+    code, shown, told = kit("ask", project, "国内出張の日当はいくらですか")
+    assert (code, told) == (0, "")
+    assert "3,000円" in shown
+    assert re.search(r"^出典: 旅費規程 .*第5条.*（旅費規程\.md）$", shown, re.MULTILINE)
+    assert re.search(r"^確信度 \d\.\d\d（抽出型）$", shown.splitlines()[-1])
+
+
+def test_ask_abstains_without_a_source(kit, project):
+    code, shown, _ = kit("ask", project, "社長の好きな音楽は何ですか")
+    assert code == 0
+    assert shown.startswith("資料に見当たりません。")
+    assert "出典" not in shown
+
+
+def test_a_restricted_document_is_seen_by_its_readers_only(kit, project):
+    question = "常勤役員の報酬月額はいくらですか"
+    for user in ([], ["--user", "everyone"], ["--user", "hr"], ["--user", "executive"]):
+        code, shown, _ = kit("ask", project, question, *user)
+        assert code == 0
+        assert "120万円" not in shown and "役員報酬" not in shown
+    assert "120万円" in kit("ask", project, question, "--user", "executives")[1]
+    hidden = kit("ask", project, question, "--json")[1]
+    assert "120万円" not in hidden and "役員報酬.md" not in hidden
+
+
+def test_ask_uses_the_model_server_that_the_settings_name(kit, project, scripted, monkeypatch):
+    reply = {"found": True, "answer": "3,000円です。", "sources": [{"number": 1, "quote": "国内出張の日当は1日3,000円とする。"}]}
+    scripted.actions = [json.dumps(reply, ensure_ascii=False)]
+    monkeypatch.setenv("KIT_LLM_URL", scripted.url)
+    code, shown, told = kit("ask", project, "国内出張の日当はいくらですか")
+    assert (code, told) == (0, "")
+    assert shown.startswith("3,000円です。\n出典: 旅費規程")
+    assert len(scripted.seen) == 1
+
+
+def test_seal_twice_is_one_line_in_the_ledger(kit, project, here):
+    before = (here / "runs" / "ledger.jsonl").read_bytes()
+    code, shown, told = kit("seal", project)
+    assert (code, told) == (0, "")
+    assert re.fullmatch(r"封印しました（台帳 1 行目、.+）\nSHA-256: [0-9a-f]{64}\n", shown)
+    assert (here / "runs" / "ledger.jsonl").read_bytes() == before
+    criteria = project / "criteria.yaml"
+    criteria.write_text(criteria.read_text(encoding="utf-8").replace("0.30", "0.40"), encoding="utf-8")
+    assert "からの変更として記録" in kit("seal", project)[1]
+
+
+def test_decide_again_gives_the_same(kit, run):
+    before = (run / "decision.json").read_bytes()
+    code, shown, told = kit("decide", run)
+    assert (code, told) == (0, "")
+    kept = json.loads(before)
+    assert shown.splitlines()[:2] == [f"判定: {kept['outcome']}", kept["reason"]]
+    assert len(shown.splitlines()) == 2 + len(kept["kpis"])
+    assert json.loads((run / "decision.json").read_bytes())["outcome"] == kept["outcome"]
+
+
+def test_summary_is_written_without_a_new_run(kit, run, here):
+    rows = (run / "rows.jsonl").read_bytes()
+    assert kit("summary", run.relative_to(here)) == (0, f"runs/{run.name}/summary.html\nruns/{run.name}/summary.md\n", "")
+    code, shown, told = kit("summary", run, "--formats", "md", "--to", here / "社長 へ", "--lang", "en")
+    assert (code, shown, told) == (0, "社長 へ/summary.en.md\n", "")
+    assert [path.name for path in (here / "社長 へ").iterdir()] == ["summary.en.md"]
+    assert (run / "rows.jsonl").read_bytes() == rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [
+        (["init", "neu"], None),
+        (["check"], {"ok", "items"}),
+        (["store", "{project}"], {"new", "replaced", "unchanged", "unreadable", "chunks"}),
+        (["ask", "{project}", "始業時刻は何時ですか"], {"answer"}),
+        (["seal", "{project}"], {"sha256", "sequence", "at", "parent"}),
+        (["decide", "{run}"], {"outcome", "reason", "kpis", "seal"}),
+        (["summary", "{run}"], None),
+    ],
+)
+def test_json_parses_and_leaves_out_the_text_for_people(kit, project, run, arguments, keys):
+    code, shown, told = kit(*(part.format(project=project, run=run) for part in arguments), "--json")
+    assert (code, told) == (0, "")
+    result = json.loads(shown)
+    assert keys is None or keys <= set(result)
+    assert "text" not in result
+    assert JAPANESE.search(shown) or "\\u" not in shown
+
+
+# --- errors
+
+
+@pytest.mark.parametrize("verb", ["poc", "ask", "store", "seal"])
+@pytest.mark.parametrize("folder", ["ない", "", "/dev/null", "空"])
+def test_an_unknown_folder_is_refused_and_init_is_the_remedy(kit, here, verb, folder):
+    (here / "空").mkdir()
+    _, _, remedy = refused(kit(verb, folder, *["質問"] * (verb == "ask")))
+    assert "kit init" in remedy
+    assert sorted(path.name for path in here.iterdir()) == ["空"], "nothing is made for a mistake"
+
+
+@pytest.mark.parametrize("verb", ["poc", "ask", "store", "seal"])
+def test_a_project_without_documents_is_refused(kit, here, verb):
+    small_project(here / "p")
+    for name in DOCUMENTS:
+        (here / "p" / "documents" / name).unlink()
+    what, _, _ = refused(kit(verb, "p", *["質問"] * (verb == "ask")))
+    assert "文書が" in what
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize("verb", ["poc", "seal"])
+def test_a_fresh_init_folder_says_what_is_missing(kit, here, verb):
+    kit("init", "p")
+    assert "文書が" in refused(kit(verb, "p"))[0]
+    (here / "p" / "documents" / "a.txt").write_text("年休は10日。", encoding="utf-8")
+    assert "質問がまだ1問もありません" in refused(kit(verb, "p"))[0]
+
+
+def test_ask_before_store_says_what_to_run(kit, here):
+    small_project(here / "p")
+    _, _, remedy = refused(kit("ask", "p", "日当は"))
+    assert "kit store" in remedy
+
+
+@pytest.mark.parametrize("user", ["部長", "a b", "x' OR '1'='1", "a|b", "a" * 65])
+def test_a_reader_name_that_cannot_be_one_is_refused(kit, project, user):
+    refused(kit("ask", project, "日当は", "--user", user))
+
+
+def test_a_model_server_that_is_not_there_is_told(kit, project, monkeypatch):
+    monkeypatch.setenv("KIT_LLM_URL", "http://127.0.0.1:9/v1")
+    refused(kit("ask", project, "日当は"))
+    monkeypatch.setenv("KIT_LLM_URL", "http://203.0.113.9/v1")
+    assert "allowed_hosts" in refused(kit("ask", project, "日当は"))[2]
+
+
+def test_a_wrong_kit_toml_is_told(kit, project, here):
+    (here / "kit.toml").write_text('runs = ["a"]\n', encoding="utf-8")
+    assert "runs" in refused(kit("seal", project))[0]
+
+
+@pytest.mark.parametrize("verb", ["decide", "summary"])
+def test_what_is_no_run_is_told(kit, project, run, verb):
+    for folder in ("ない", project, run.parent, "/dev/null"):
+        refused(kit(verb, folder))
+
+
+def test_a_summary_in_an_unknown_format_is_refused(kit, run):
+    assert "docx" in refused(kit("summary", run, "--formats", "html,docx"))[0]
+
+
+def test_a_decision_that_was_changed_is_refused(kit, run):
+    path = run / "decision.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(kept | {"outcome": "EXTEND"}, ensure_ascii=False), encoding="utf-8")
+    refused(kit("summary", run))
+
+
+def test_rows_that_were_changed_are_refused(kit, run):
+    path = run / "rows.jsonl"
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+    refused(kit("decide", run))
+
+
+def test_a_ledger_that_was_changed_is_refused(kit, project, run):
+    path = run.parent / "ledger.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace("小さなPoC", "大きなPoC", 1), encoding="utf-8")
+    for verb, given in (("seal", project), ("decide", run)):
+        assert "台帳" in refused(kit(verb, given))[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["99"], "00_check"), (["03", "-p", "qestion", "x"], "question"), (["04", "-p", "number", "たくさん"], "-p number 20"),
+     (["04", "-f", "ない.yaml"], "名前: 値"), (["kit.toml.ipynb"], "00_check")],
+)  # fmt: skip
+def test_run_refuses_before_a_kernel_starts(kit, here, arguments, expected):
+    told = "\n".join(refused(kit("run", *arguments)))
+    assert expected in told
+    assert list(here.iterdir()) == []
+
+
+def test_a_full_or_closed_folder_is_told(kit, project, here):
+    (here / "file").touch()
+    refused(kit("init", "file/p"))
+    (here / "kit.toml").write_text('runs = "file/runs"\n', encoding="utf-8")
+    refused(kit("seal", project))
+
+
+# --- as a process
+
+
+def call(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "kit", *map(str, arguments)], capture_output=True, text=True, check=False, **options
+    )
+
+
+def test_the_program_and_the_module_are_the_same(project):
+    program = Path(sys.executable).with_name("kit")
+    done = subprocess.run([program, "ask", project, "始業時刻は何時ですか"], capture_output=True, text=True, check=False)
+    again = call("ask", project, "始業時刻は何時ですか")
+    assert (done.returncode, done.stdout, done.stderr) == (0, again.stdout, "") == (again.returncode, again.stdout, again.stderr)
+
+
+def test_errors_go_to_stderr_and_a_reader_that_leaves_does_no_harm(here):
+    done = call("seal", "ない")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 3)
+    script = f"{sys.executable} -m kit check | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_output_is_utf_8_whatever_the_terminal_says(project):
+    done = call("ask", project, "始業時刻は何時ですか", env=os.environ | {"LC_ALL": "C", "LANG": "C"})
+    assert done.returncode == 0
+    assert "8時30分" in done.stdout
+
+
+# --- the whole PoC
+
+
+def begin(*arguments):
+    # A parent that ignores Ctrl-C (a job in the background) must not hand that on.
+    script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    script += "from kit.interface.cli import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )
+
+
+def journal(here):
+    return next(iter((here / "runs").glob("*/rows.jsonl")), None)
+
+
+@pytest.mark.notebooks
+@pytest.mark.timeout(900)
+def test_an_interrupted_poc_goes_on_where_it_was_and_a_finished_one_anew(here):
+    """Ctrl-C while notebook 05 asks; the next call finishes the same run; one more starts another."""
+    small_project(here / "p", repeat=30)
+    process = begin("poc", "p")
+    while not (journal(here) and journal(here).read_bytes().count(b"\n") >= 20):
+        assert process.poll() is None, process.communicate()
+    os.killpg(process.pid, signal.SIGINT)
+    shown, told = process.communicate(timeout=60)
+    assert (process.returncode, shown) == (130, "")
+    assert told.rstrip().splitlines()[-1] == "中断しました。記録済みの結果は残っています。同じコマンドで続きから再開できます。"
+    assert "Traceback" not in told
+    run = journal(here).parent
+    done = journal(here).read_bytes()
+    done = done[: done.rfind(b"\n") + 1]
+    assert 20 <= done.count(b"\n") < 480
+    assert not (run / "decision.json").exists()
+
+    finished = call("poc", "p")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr.startswith(f"中断した実行の続き: runs/{run.name}\n")
+    assert re.fullmatch(rf"DECISION: (GO|NO-GO|EXTEND)  runs/{run.name}/summary\.html\n", finished.stdout)
+    rows = journal(here).read_bytes()
+    assert rows.startswith(done)
+    samples = [(row["case"], row["arm"]) for row in map(json.loads, rows.splitlines())]
+    assert len(set(samples)) == len(samples) == 480
+    assert [path for path in (here / "runs").iterdir() if path.is_dir()] == [run]
+
+    again = call("poc", "p", "--json")
+    assert again.returncode == 0, again.stderr
+    result = json.loads(again.stdout)
+    assert set(result) == {"decision", "reason", "summary"}
+    assert Path(result["summary"]).is_file()
+    assert len([path for path in (here / "runs").iterdir() if path.is_dir()]) == 2
+    kinds = [json.loads(line)["kind"] for line in (here / "runs" / "ledger.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert kinds == ["seal", "run", "rows", "decision", "run", "rows", "decision"]
+
+
+@pytest.mark.notebooks
+def test_a_notebook_that_fails_stops_the_poc_with_its_own_lines(here):
+    small_project(here / "p")
+    done = call("poc", "p", "--url", "http://127.0.0.1:9/v1")
+    assert (done.returncode, done.stdout) == (1, "")
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("実行: runs/")
+    assert [line.split(": ")[0] for line in lines[-3:]] == ["エラー", "考えられる原因", "次にすること"]
+    assert "127.0.0.1:9" in lines[-3]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_url_outside_is_refused_before_anything_runs(kit, here):
+    small_project(here / "p")
+    told = refused(kit("poc", "p", "--url", "http://203.0.113.9/v1"))
+    assert "allowed_hosts" in told[2]
+    assert not list(here.glob("runs/*/notebooks"))

@@ -1,0 +1,401 @@
+"""Running the questions: order, what becomes of a fault, and that no kill costs or repeats a finished sample."""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from kit.errors import RunError, SealError, ServerError, StoreError
+from kit.evaluation.evaluate import JOURNAL, ask, evaluate, rehearse, rows_sha256
+from kit.records import Answer, Case, Kpi, Row
+from kit.trust import ledger
+from kit.trust.durable import JsonLines, read
+from kit.trust.seal import seal
+from tests.evaluations import ABSTAINED, SECONDS, Oracle, make_answer, make_cases, make_criteria, sealed_run, wrong_arm
+
+RUN = "20260101-090000-p"
+CASES = make_cases(3, 1)
+_TURNS = (("baseline", "candidate"), ("candidate", "baseline"))  # the arms take turns to go first
+PLAN = [(case.id, arm) for number, case in enumerate(CASES) for arm in _TURNS[number % 2]]
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    return seal(make_criteria(CASES), tmp_path / ledger.NAME)
+
+
+@pytest.fixture
+def go(tmp_path, sealed):
+    """Start or resume the one run of a test."""
+
+    def run(arms=None, cases=CASES, seal=sealed, **how):
+        return evaluate(arms or make_arms(), cases, seal=seal, run=tmp_path / RUN, **how)
+
+    return run
+
+
+def make_arms(cases=CASES, **replies):
+    return {"baseline": wrong_arm(cases), "candidate": Oracle(cases, replies)}
+
+
+def unbroken(folder):
+    return rows_sha256(sealed_run(folder, CASES, make_arms()).rows)
+
+
+def finished(folder):
+    return [(row["case"], row["arm"]) for row in read(folder / RUN / JOURNAL)]
+
+
+def kinds(folder):
+    return [entry.kind for entry in ledger.entries(folder / ledger.NAME)]
+
+
+# --- a run ----------------------------------------------------------------------------------------------
+
+
+def test_arms_take_turns_and_every_sample_is_on_disk(tmp_path, go, sealed):
+    evaluation = go()
+    assert [(row.case, row.arm) for row in evaluation.rows] == PLAN == finished(tmp_path)
+    assert (evaluation.arms, evaluation.cases, evaluation.seal) == (("baseline", "candidate"), CASES, sealed)
+    assert [Row.from_json(record) for record in read(tmp_path / RUN / JOURNAL)] == list(evaluation.rows)
+    assert kinds(tmp_path) == ["seal", "run", "rows"]
+    row = evaluation.of("candidate")["a1"]
+    assert (row.text, row.shown, row.state, row.seconds) == ("1日", "1日\n規程（規程.docx）", "answered", SECONDS)
+
+
+def test_what_is_judged_is_written_down_before_the_first_sample(tmp_path, sealed):
+    folder = tmp_path / RUN
+
+    def look(question, *, user=""):
+        assert kinds(tmp_path) == ["seal", "run"]
+        assert (folder / "criteria.yaml").read_text() == sealed.criteria.text
+        assert json.loads((folder / "seal.json").read_text())["sha256"] == sealed.sha256
+        assert ledger.entries(tmp_path / ledger.NAME)[-1].content["about"] == {"documents": 3}
+        assert len((folder / "cases.jsonl").read_text().splitlines()) == 4
+        return "はい"
+
+    evaluation = evaluate({"a": look}, CASES, seal=sealed, run=folder, about={"documents": 3})
+    assert {row.state for row in evaluation.rows} == {"answered"}
+
+
+def test_progress_counts_finished_samples(go):
+    seen = []
+    go(progress=lambda *counts: seen.append(counts))
+    assert seen == [(i, 8) for i in range(1, 9)]
+
+
+def test_the_asker_is_handed_on(tmp_path):
+    cases = (Case("1", "Q", (("はい",),), user="hr"),)
+    asked = []
+
+    def arm(question, *, user=""):
+        asked.append((question, user))
+        return "はい"
+
+    row = sealed_run(tmp_path, cases, {"a": arm}).rows[0]
+    assert asked == [("Q", "hr")]
+    assert (row.text, row.cited, row.state) == ("はい", (), "answered")
+    assert row.seconds > 0
+
+
+def test_a_rehearsal_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = rehearse(Oracle(CASES), CASES)
+    assert list(rows) == [case.id for case in CASES]
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- faults ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "state", "error"),
+    [
+        (RuntimeError("壊れた"), "model_error", "RuntimeError: 壊れた"),
+        (AssertionError(), "model_error", "AssertionError: "),
+        (StoreError("開けない", "?", "?"), "infrastructure_error", "StoreError: 開けない"),
+        (ServerError("届かない", "?", "?"), "infrastructure_error", "ServerError: 届かない"),
+        (make_answer("", state="timeout", error="60秒"), "timeout", "60秒"),
+        (None, "wrong_format", "NoneType instead of"),
+        ({"text": "はい"}, "wrong_format", "dict instead of"),
+    ],
+)
+def test_a_fault_of_an_arm_is_a_finished_sample(go, reply, state, error):
+    evaluation = go(make_arms(Q2=reply))
+    assert len(evaluation.rows) == 8
+    row = evaluation.of("candidate")["a2"]
+    assert (row.state, row.case) == (state, "a2")
+    assert row.error.startswith(error)
+    assert row.seconds > 0
+    assert evaluation.of("baseline")["a2"].state == "answered"
+
+
+def test_long_errors_are_cut():
+    assert len(ask(Oracle(CASES, {"Q1": ValueError("あ" * 9999)}), CASES[0], "a").error) == 500
+
+
+def test_figures_that_are_none_survive_the_journal(tmp_path, go):
+    first = go(make_arms(Q1=make_answer("1日", confidence=float("nan"), yen=float("inf"))))
+    again = go(make_arms())
+    row = again.of("candidate")["a1"]
+    assert (str(row.confidence), row.yen) == ("nan", float("inf"))
+    assert rows_sha256(again.rows) == rows_sha256(first.rows)
+
+
+def test_unstorable_characters_do_not_stop_a_run(go):
+    first = go(make_arms(Q1=make_answer("1日\ud800\u2028🏽")))
+    assert rows_sha256(go().rows) == rows_sha256(first.rows)
+
+
+# --- going on -------------------------------------------------------------------------------------------
+
+
+class Stopping:
+    """Two arms in one count: after ``at`` samples Ctrl-C is pressed while the next one is under way."""
+
+    def __init__(self, at):
+        self.left = itertools.count(-at)
+        self.arms = {name: _Stopped(arm, self.left) for name, arm in make_arms().items()}
+
+
+class _Stopped:
+    def __init__(self, arm, left):
+        self.arm, self.left, self.name, self.identity = arm, left, arm.name, arm.identity
+
+    def __call__(self, question, *, user=""):
+        if next(self.left) == 0:
+            raise KeyboardInterrupt
+        return self.arm(question, user=user)
+
+
+@pytest.mark.parametrize("at", range(len(PLAN)))
+def test_a_run_stopped_at_any_sample_goes_on(tmp_path, go, at):
+    with pytest.raises(KeyboardInterrupt):
+        go(Stopping(at).arms)
+    assert finished(tmp_path) == PLAN[:at]
+    assert kinds(tmp_path) == ["seal", "run"]  # nothing says that it is finished
+    arms, seen = make_arms(), []
+    evaluation = go(arms, progress=lambda *counts: seen.append(counts))
+    assert sum(len(arm.asked) for arm in arms.values()) == len(PLAN) - at
+    assert finished(tmp_path) == PLAN
+    assert seen[0] == (at + 1, 8)
+    assert rows_sha256(evaluation.rows) == unbroken(tmp_path / "other")
+    assert kinds(tmp_path) == ["seal", "run", "rows"]
+
+
+def test_a_run_stopped_twice_and_once_more(tmp_path, go):
+    for at in (2, 0, 3):
+        with pytest.raises(KeyboardInterrupt):
+            go(Stopping(at).arms)
+    assert finished(tmp_path) == PLAN[:5]
+    assert rows_sha256(go().rows) == unbroken(tmp_path / "other")
+
+
+def test_a_finished_run_asks_nothing_again(tmp_path, go):
+    first, arms = go(), make_arms()
+    again = go(arms, progress=lambda *counts: pytest.fail("nothing to do"))
+    assert [arm.asked for arm in arms.values()] == [[], []]
+    assert again == first
+    assert kinds(tmp_path) == ["seal", "run", "rows"]
+
+
+def test_a_torn_line_is_asked_again(tmp_path, go):
+    with pytest.raises(KeyboardInterrupt):
+        go(Stopping(4).arms)
+    journal = tmp_path / RUN / JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-20])
+    arms = make_arms()
+    assert rows_sha256(go(arms).rows) == unbroken(tmp_path / "other")
+    assert arms["baseline"].asked == ["Q2", "Q3", "U1"]
+
+
+def test_a_ledger_that_lost_a_torn_line_does_not_stop_a_run(tmp_path, go):
+    book = tmp_path / ledger.NAME
+    for _ in range(2):  # before the run is entered, and before its rows are
+        book.write_bytes(book.read_bytes() + b'{"sequence": 2, "at"')
+        with pytest.raises(KeyboardInterrupt):
+            go(Stopping(1).arms)
+    book.write_bytes(book.read_bytes() + b"{")
+    go()
+    go()
+    assert kinds(tmp_path) == ["seal", "run", "rows"]
+
+
+@pytest.mark.parametrize("fewest", [1, 5])
+def test_kill_9_loses_and_repeats_no_finished_sample(tmp_path, fewest):
+    cases, log = make_cases(20), tmp_path / "asked.log"
+    script = """
+import sys, time
+from pathlib import Path
+from tests.evaluations import Oracle, make_cases, sealed_run
+
+class Slow(Oracle):
+    def __call__(self, question, *, user=""):
+        with Path(sys.argv[2]).open("a") as file:
+            file.write(question + "\\n")
+        time.sleep(0.02)
+        return super().__call__(question, user=user)
+
+cases = make_cases(20)
+evaluation = sealed_run(Path(sys.argv[1]), cases, {"slow": Slow(cases)})
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "runs"), str(log)]
+    root = Path(__file__).parents[1]
+    journal = tmp_path / "runs" / "20261121-090000-p" / JOURNAL
+    process = subprocess.Popen(command, cwd=root)
+    try:
+        limit = time.monotonic() + 60
+        while len(read(journal)) < fewest and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.002)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "it had finished before it was killed"
+    before = [row["case"] for row in read(journal)]
+    assert fewest <= len(before) < 20
+    begun = log.read_text().split()
+    subprocess.run(command, cwd=root, check=True)
+    asked = log.read_text().split()[len(begun) :]
+    names = [case.question for case in cases]
+    assert asked == names[len(before) :]
+    assert len(begun) - len(before) in (0, 1)  # at most the one that was under way
+    whole = sealed_run(tmp_path / "other", cases, {"slow": Oracle(cases)})
+    assert rows_sha256([Row.from_json(row) for row in read(journal)]) == rows_sha256(whole.rows)
+
+
+# --- refusals -------------------------------------------------------------------------------------------
+
+
+def lines(error):
+    return str(error.value).split("\n")
+
+
+def test_another_process_in_the_run_is_refused(tmp_path, go):
+    with JsonLines(tmp_path / RUN / JOURNAL), pytest.raises(RunError, match="書き込み中") as caught:
+        go()
+    assert len(lines(caught)) == 3
+    assert len(go().rows) == 8
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [
+        CASES[:-1],
+        CASES[::-1],
+        (dataclasses.replace(CASES[0], answers=(("2日",),)), *CASES[1:]),
+        (dataclasses.replace(CASES[0], question="Q1 "), *CASES[1:]),
+    ],
+)
+def test_other_questions_than_the_sealed_are_refused(tmp_path, go, cases):
+    with pytest.raises(SealError, match="封印した質問と一致しません") as caught:
+        go(make_arms(), cases)
+    assert len(lines(caught)) == 3
+    assert kinds(tmp_path) == ["seal"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arms: arms | {"candidate": Oracle(CASES, identity="2")},
+        lambda arms: {"candidate": arms["candidate"], "baseline": arms["baseline"]},
+        lambda arms: {"baseline": arms["baseline"]},
+        lambda arms: arms | {"third": Oracle(CASES)},
+        lambda arms: arms | {"candidate": lambda question, *, user="": "はい"},
+    ],
+)
+def test_a_run_is_not_continued_with_other_systems(tmp_path, go, change):
+    with pytest.raises(KeyboardInterrupt):
+        go(Stopping(3).arms)
+    with pytest.raises(SealError, match="続きから再開できません") as caught:
+        go(change(make_arms()))
+    assert len(lines(caught)) == 3
+    assert "--new" in caught.value.remedy
+    assert finished(tmp_path) == PLAN[:3]
+
+
+def test_a_run_is_not_continued_under_another_seal(tmp_path, go):
+    with pytest.raises(KeyboardInterrupt):
+        go(Stopping(3).arms)
+    softer = seal(make_criteria(CASES, Kpi("right", "正しさ", 0.1, "理由")), tmp_path / ledger.NAME)
+    with pytest.raises(SealError, match="再開できません"):
+        go(seal=softer)
+
+
+@pytest.mark.parametrize("edit", [lambda text: text.replace("99年", "1日"), lambda text: text[: text.rfind("{")]])
+def test_a_finished_run_that_was_edited_is_not_entered_again(tmp_path, go, edit):
+    go()
+    journal = tmp_path / RUN / JOURNAL
+    journal.write_text(edit(journal.read_text()))
+    with pytest.raises(SealError, match="台帳と一致しません") as caught:
+        go()
+    assert len(lines(caught)) == 3
+    assert kinds(tmp_path) == ["seal", "run", "rows"]
+
+
+# --- several at once ------------------------------------------------------------------------------------
+
+
+class Counting(Oracle):
+    """Counts how many of its calls were under way at once; the first four wait for each other."""
+
+    def __init__(self, cases):
+        super().__init__(cases)
+        self.gate, self.lock, self.now, self.most = threading.Barrier(4, timeout=20), threading.Lock(), 0, 0
+
+    def __call__(self, question, *, user=""):
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        if question in ("Q1", "Q2", "Q3", "Q4"):
+            self.gate.wait()
+        answer = super().__call__(question, user=user)
+        with self.lock:
+            self.now -= 1
+        return answer
+
+
+def test_workers_give_the_same_rows(tmp_path):
+    cases = make_cases(12, 4)
+    criteria = make_criteria(cases)
+    found = []
+    for workers, arm in ((1, Oracle(cases)), (4, Counting(cases))):
+        runs = tmp_path / str(workers)
+        sealed = seal(criteria, runs / ledger.NAME)
+        evaluation = evaluate({"a": arm}, cases, seal=sealed, run=runs / RUN, workers=workers)
+        found.append((rows_sha256(evaluation.rows), len(evaluation.rows)))
+    assert found[0] == found[1] == (found[0][0], 16)
+    assert arm.most == 4
+
+
+def test_an_interrupted_crowd_goes_on(tmp_path, go):
+    with pytest.raises(KeyboardInterrupt):
+        go(Stopping(5).arms, workers=3)
+    before = finished(tmp_path)
+    arms = make_arms()
+    assert rows_sha256(go(arms, workers=3).rows) == unbroken(tmp_path / "other")
+    assert sum(len(arm.asked) for arm in arms.values()) == len(PLAN) - len(before)
+    assert sorted(finished(tmp_path)) == sorted(PLAN)
+
+
+def test_more_workers_than_questions(go):
+    assert len(go(workers=64).rows) == 8
+
+
+def test_abstentions_are_kept(go):
+    row = go().of("candidate")["u1"]
+    assert (row.abstained, row.text, row.cited) == (True, ABSTAINED.text, ())
+
+
+def test_answers_without_a_time_are_timed():
+    def slow(question, *, user=""):
+        time.sleep(0.02)
+        return Answer("はい")
+
+    assert 0.02 <= ask(slow, CASES[0], "a").seconds < 5

@@ -1,0 +1,180 @@
+"""Folders → documents: names, order, readers, and what is not opened."""
+
+import hashlib
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from kit.errors import DataError
+from kit.knowledge import files
+from kit.knowledge.files import load
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "documents"
+    root.mkdir()
+
+    def write(name, content="本文"):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return root
+
+    return write
+
+
+def named(root, **options):
+    return {document.name: document for document in load(root, **options)}
+
+
+def test_every_file_yields_one_document_in_order(folder):
+    folder("b.txt", "二番")
+    folder("人事/a.txt", "三")
+    folder(".hidden", "x")
+    folder(".git/config.txt", "x")
+    folder("a.bin", b"\x00\x01")
+    folder("~$a.docx", b"\x05lock")
+    root = folder("c.txt", b"")
+    documents = list(load(root))
+    assert [d.name for d in documents] == ["a.bin", "b.txt", "c.txt", "~$a.docx", "人事/a.txt"]
+    assert [bool(d.problem) for d in documents] == [True, False, True, True, False]
+    assert "0バイト" in documents[2].problem
+    assert "一時ファイル" in documents[3].problem
+    assert documents[1].id == hashlib.sha256("二番".encode()).hexdigest()
+    assert documents[1].title == "二番"
+    assert all("\n" not in d.problem and d.readers == ("everyone",) for d in documents)
+
+
+def test_a_single_file_and_the_same_content_twice(folder):
+    folder("a.txt", "同じ")
+    root = folder("b.txt", "同じ")
+    (document,) = load(root / "b.txt")
+    assert document.name == "b.txt"
+    first, second = load(root)
+    assert first.id == second.id
+    assert [first.name, second.name] == ["a.txt", "b.txt"]
+
+
+def test_names_are_nfc_and_readable(folder):
+    folder(unicodedata.normalize("NFD", "規程ガイド.txt"))
+    root = folder("a.txt")
+    Path(os.fsdecode(os.fsencode(root) + b"/" + "議事録.txt".encode("cp932"))).write_text("本文")
+    assert list(named(root)) == ["a.txt", "規程ガイド.txt", "議事録.txt"]
+
+
+def test_what_is_no_ordinary_file_of_the_folder_is_not_opened(folder, tmp_path):
+    root = folder("a.txt")
+    (tmp_path / "secret.txt").write_text("秘密")
+    (tmp_path / "other").mkdir()
+    (root / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (root / "inside.txt").symlink_to(root / "a.txt")
+    (root / "dangling.txt").symlink_to(root / "nowhere.txt")
+    (root / "folder").symlink_to(tmp_path / "other")
+    os.mkfifo(root / "pipe.txt")
+    documents = named(root)
+    assert len(documents) == 6
+    assert documents["inside.txt"].text == "本文"
+    for name in ("link.txt", "dangling.txt", "folder", "pipe.txt"):
+        assert documents[name].problem
+        assert not documents[name].blocks
+    (asked_for,) = load(root / "link.txt")
+    assert asked_for.text == "秘密"
+
+
+def test_too_large_and_unreadable_files(folder, monkeypatch):
+    root = folder("a.txt", "x" * 2000)
+    monkeypatch.setattr(files, "MAX_BYTES", 1000)
+    assert "大きすぎます" in named(root)["a.txt"].problem
+    monkeypatch.setattr(files, "MAX_BYTES", 10000)
+    monkeypatch.setattr(Path, "read_bytes", lambda self: (_ for _ in ()).throw(PermissionError))
+    assert "読み出せません" in named(root)["a.txt"].problem
+    monkeypatch.setattr(Path, "read_bytes", lambda self: (_ for _ in ()).throw(OSError(5, "I/O error")))
+    assert "読み出せません" in named(root)["a.txt"].problem
+
+
+def test_a_missing_path_and_an_empty_folder_are_errors_at_once(tmp_path):
+    for path in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(DataError) as caught:
+            load(path)
+        assert len(str(caught.value).splitlines()) == 3
+
+
+# --- readers ----------------------------------------------------------------------------------------------------------
+
+
+def readers(root, **options):
+    return {name: document.readers for name, document in named(root, **options).items()}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp932"])
+def test_the_last_matching_line_of_acl_decides(folder, encoding):
+    for name in ("a.txt", "人事/b.txt", "人事/公開/c.txt", "d.txt"):
+        folder(name)
+    table = "パス,閲覧者\n人事/*,hr; yakuin@example.co.jp\n人事/公開,everyone\nd.txt,\n"
+    root = folder("acl.csv", table.encode(encoding))
+    assert readers(root) == {
+        "a.txt": ("everyone",),
+        "d.txt": (),
+        "人事/b.txt": ("hr", "yakuin@example.co.jp"),
+        "人事/公開/c.txt": ("everyone",),
+    }
+    assert readers(root, readers=["keiri"])["人事/b.txt"] == ("keiri",)
+    assert readers(root / "d.txt") == {"d.txt": ()}
+
+
+def test_a_pattern_fits_whatever_the_width_and_case_of_its_letters(folder):
+    names = ("［社外秘］メモ.txt", "[社外秘]案.txt", "ＨＲ資料/A.txt", "外.txt")
+    for name in names:
+        folder(name)
+    root = folder("acl.csv", "path,readers\n[社外秘]*,hr\nhr資料/,hr\n")
+    assert {name for name, who in readers(root).items() if who == ("hr",)} == set(names[:3])
+
+
+def test_a_pattern_that_fits_nothing_is_reported(folder):
+    folder("a.txt")
+    root = folder("acl.csv", "パス,閲覧者\n人亊/*,hr\na.txt,hr\n")
+    report, document = load(root)
+    assert report.name == "acl.csv"
+    assert "2行目「人亊/*」" in report.problem
+    assert document.readers == ("hr",)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("パス,閲覧者\na.txt,hr\n*,人事部\n", ["3行目", "列「閲覧者」", "「人事部」"]),
+        ("パス,閲覧者\n*,a b\n", ["2行目", "「a b」"]),
+        ("パス\n*\n", ["「閲覧者」"]),
+        ("", ["「パス」"]),
+        ('パス,閲覧者\n"*,hr\n', ["表として読めません"]),
+        (b"\x81\xff\xfe\x00", ["表として読めません"]),
+    ],
+)
+def test_a_wrong_acl_names_file_row_and_column(folder, table, words):
+    folder("a.txt")
+    root = folder("acl.csv", table)
+    with pytest.raises(DataError) as caught:
+        load(root)
+    assert all(word in caught.value.what for word in [*words, "acl.csv"])
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_an_acl_below_the_folder_is_an_error_not_an_oversight(folder):
+    folder("人事/ACL.csv", "パス,閲覧者\n*,hr\n")
+    with pytest.raises(DataError, match=r"acl\.csv"):
+        load(folder("人事/a.txt"))
+
+
+@pytest.mark.parametrize("wrong", [["人事部"], ["a" * 65], [""], "人事部"])
+def test_wrong_readers_are_refused(folder, wrong):
+    with pytest.raises(DataError):
+        load(folder("a.txt"), readers=wrong)
+
+
+def test_readers_as_argument(folder):
+    root = folder("a.txt")
+    assert readers(root, readers=[]) == {"a.txt": ()}
+    assert readers(root, readers="hr") == {"a.txt": ("hr",)}

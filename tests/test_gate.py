@@ -1,0 +1,375 @@
+"""The gate: exact probabilities of a false GO, how failures count, and every sentence it can say."""
+
+import dataclasses
+import gc
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from kit.evaluation import statistics
+from kit.evaluation.gate import Sample, judge, point, score, show, values
+from kit.evaluation.metrics import METRICS
+from kit.records import OPEN_STATES, Kpi, to_json
+from tests.evaluations import RIGHT, make_cases, make_criteria, make_row
+
+OWN_FAILURES = ("wrong_format", "model_error", "timeout")
+WRONG = Kpi("wrong_answer", "誤答", 0.15, "理由")
+FAST = Kpi("latency_p95", "応答時間", 3.0, "理由")
+F1 = Kpi("character_f1", "文字F1", 0.7, "理由")
+CHEAP = Kpi("yen_per_right", "費用", 2.0, "理由")
+TODAY = "2026-11-21"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _little_to_collect():
+    """Holm's procedure of statsmodels collects garbage at every call: spare it all that other tests have loaded."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def sample(right=1.0, state="answered", seconds=0.5, yen=1.0, **scores):
+    known = {"right": right, "wrong_answer": 1 - right, "character_f1": right, "yen_per_right": right,
+             "latency_p95": 0.0, "error_rate": 0.0}  # fmt: skip
+    found = known | scores
+    return Sample("1", state, seconds, yen, found if state == "answered" else dict.fromkeys(found, math.nan))
+
+
+def run(*counts):
+    """Samples from (number, sample) pairs."""
+    return [one for number, one in counts for _ in range(number)]
+
+
+def gate(samples, *kpis, baseline=None, today=TODAY, **changes):
+    criteria = make_criteria((), *kpis, **changes)
+    arms = ({"baseline": baseline} if baseline is not None else {}) | {"candidate": samples}
+    return judge(criteria, arms, today)
+
+
+def outcome(samples, *kpis, **how):
+    return gate(samples, *kpis, **how)[1]
+
+
+# --- false GO -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "bar"), [(14, 0.8), (20, 0.7), (59, 0.95), (80, 0.7), (100, 0.9)])
+@pytest.mark.parametrize("metric", ["right", "wrong_answer"])
+def test_quality_at_the_bar_goes_at_most_alpha_of_the_time(n, bar, metric):
+    """Exact enumeration over the number of right answers, for a share to be high and one to be low."""
+    kpi = Kpi(metric, "", bar if metric == "right" else 1 - bar, "")
+    outcomes = np.array([outcome(run((k, sample(1.0)), (n - k, sample(0.0))), kpi) for k in range(n + 1)])
+    chances = binom.pmf(np.arange(n + 1), n, bar)
+    assert chances[outcomes == "GO"].sum() <= 0.05
+    assert chances[outcomes == "NO-GO"].sum() <= 0.05
+    assert list(dict.fromkeys(outcomes)) == ["NO-GO", "EXTEND", "GO"]  # in this order as quality rises
+
+
+@pytest.mark.parametrize("rho", [0, 1])
+def test_several_gates_at_the_bar_go_no_more_often(rho):
+    """GO asks all gates at alpha each: two independent ones pass together far less, two equal ones as often as one."""
+    n, bar, chance = 40, 0.8, 0.0
+    second = Kpi("citation", "", bar, "")
+    passing = {k for k in range(n + 1) if statistics.share_bounds(k, n, 0.05)[0] >= bar}
+    for k in range(n + 1):
+        for other in [k] if rho else [min(passing), min(passing) - 1]:
+            samples = [sample(float(i < k), citation=float(i < other)) for i in range(n)]
+            found = outcome(samples, Kpi("right", "", bar, ""), second)
+            assert (found == "GO") == (k in passing and other in passing)
+            if rho and found == "GO":
+                chance += binom.pmf(k, n, bar)
+    assert chance <= 0.05
+
+
+@pytest.mark.parametrize("state", [*OWN_FAILURES, *sorted(OPEN_STATES)])
+@pytest.mark.parametrize("failed", [0.1, 0.3, 0.42, 0.5])
+def test_failing_the_hard_questions_never_leads_to_go(state, failed):
+    """True quality .70 at a bar of .80: of what was scored nearly all is right, of what was planned it is not."""
+    n = 400
+    lost = round(failed * n)
+    right = min(round(0.7 * n), n - lost)
+    samples = run((lost, sample(state=state)), (n - lost - right, sample(0.0)), (right, sample(1.0)))
+    assert outcome(samples, Kpi("right", "", 0.8, "")) != "GO"
+    assert outcome(samples, Kpi("right", "", 0.8, ""), error_budget=0.5) != "GO"
+
+
+def test_not_one_question_is_no_evidence():
+    for kpi in (RIGHT, WRONG, F1, FAST, CHEAP):
+        (result,), found, _ = gate([], kpi)
+        assert (found, result.outcome, result.n) == ("EXTEND", "EXTEND", 0)
+        assert math.isnan(result.point)
+
+
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_one_question_decides_nothing(right):
+    for kpi in (RIGHT, WRONG, F1, FAST, CHEAP):
+        found = outcome([sample(right)], kpi)
+        assert found == ("NO-GO" if (kpi, right) == (RIGHT, -1) else "EXTEND"), kpi.metric
+
+
+# --- how failures count ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", OWN_FAILURES)
+@pytest.mark.parametrize(("name", "bad"), [("right", 0.0), ("wrong_answer", 1.0), ("character_f1", 0.0),
+                                           ("error_rate", 1.0), ("yen_per_right", 0.0), ("latency_p95", math.inf)])  # fmt: skip
+def test_the_candidates_own_failures_count_against_it_in_both_cases(state, name, bad):
+    failed = [sample(state=state)]
+    assert [values(METRICS[name], name, failed, best=best) for best in (False, True)] == [[bad], [bad]]
+
+
+@pytest.mark.parametrize("state", sorted(OPEN_STATES))
+@pytest.mark.parametrize(("name", "worst", "best"), [("right", 0.0, 1.0), ("wrong_answer", 1.0, 0.0), ("character_f1", 0.0, 1.0),
+                                                     ("error_rate", 1.0, 0.0), ("yen_per_right", 0.0, 1.0), ("latency_p95", math.inf, 0.0)])  # fmt: skip
+def test_open_states_count_against_it_in_the_worst_case_and_for_it_in_the_best(state, name, worst, best):
+    failed = [sample(state=state)]
+    assert values(METRICS[name], name, failed, best=False) == [worst]
+    assert values(METRICS[name], name, failed, best=True) == [best]
+
+
+def test_open_states_widen_the_interval_to_both_sides_and_own_failures_only_lower_it():
+    whole = gate(run((80, sample(1.0)), (20, sample(0.0))), RIGHT)[0][0]
+    own = gate(run((80, sample(1.0)), (10, sample(0.0)), (10, sample(state="timeout"))), RIGHT)[0][0]
+    opened = gate(run((80, sample(1.0)), (10, sample(0.0)), (10, sample(state="not_run"))), RIGHT)[0][0]
+    assert (own.low, own.high, own.point) == (whole.low, whole.high, 0.8)
+    assert (opened.low, opened.point) == (whole.low, 0.8)
+    assert opened.high == statistics.share_bounds(90, 100, 0.05)[1] > whole.high
+
+
+def test_a_question_without_row_was_not_run():
+    cases = make_cases(2, 1)
+    samples = score(cases, {"a1": make_row(cases[0], yen=3.0), "a2": make_row(cases[1], state="timeout", seconds=9.0)})
+    assert [(s.case, s.state) for s in samples] == [("a1", "answered"), ("a2", "timeout"), ("u1", "not_run")]
+    assert (samples[0].scores["right"], samples[0].seconds, samples[0].yen) == (1.0, 0.25, 3.0)
+    assert math.isnan(samples[1].scores["right"])
+    assert set(samples[2].scores) == {"right", "wrong_answer", "refusal", "latency_p95", "error_rate", "yen_per_right"}
+    assert point("right", samples) == pytest.approx(1 / 3)
+
+
+def test_a_system_that_fails_is_not_cheaper():
+    sound = run((50, sample(1.0)), (50, sample(0.0)))
+    failing = run((50, sample(1.0)), (50, sample(state="timeout", yen=1.0)))
+    assert point("yen_per_right", sound) == point("yen_per_right", failing) == 2.0
+    assert gate(failing, CHEAP)[0][0].high == gate(sound, CHEAP)[0][0].high > 2.0
+    assert point("yen_per_right", run((9, sample(0.0)))) is None
+    assert outcome(run((100, sample(state="timeout"))), CHEAP) == "NO-GO"
+
+
+# --- error budget, deadline, several KPIs -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", sorted(OPEN_STATES))
+def test_the_error_budget_is_compared_with_the_observed_share(state):
+    within = run((95, sample()), (5, sample(state=state)))
+    beyond = run((94, sample()), (6, sample(state=state)))
+    assert outcome(within, RIGHT) == "GO"
+    assert gate(beyond, RIGHT)[1:] == (
+        "EXTEND",
+        "実行できなかった質問が6.0%あり、許容した5.0%を超えたため、原因を除いてやり直す必要があります。",
+    )
+
+
+def test_the_candidates_own_failures_use_up_no_error_budget():
+    assert outcome(run((80, sample()), (20, sample(state="timeout"))), Kpi("right", "", 0.7, "")) == "GO"
+
+
+def test_a_miss_is_a_miss_whatever_the_error_budget():
+    samples = run((80, sample(0.0)), (20, sample(state="not_run")))
+    assert outcome(samples, RIGHT) == "NO-GO"
+
+
+@pytest.mark.parametrize(("today", "found"), [("2026-11-20", "GO"), ("2026-11-21", "GO"), ("2026-11-22", "NO-GO")])
+def test_after_the_deadline_there_is_no_go(today, found):
+    judged = gate(run((100, sample())), RIGHT, deadline="2026-11-21", today=today)
+    assert judged[1] == found
+    if found == "NO-GO":
+        assert judged[2] == "判定の期限（2026-11-21）を過ぎたため、事前の取り決めにより撤退とします。"
+
+
+def test_holm_over_the_gates_for_no_go():
+    n, right = 100, 61  # P(X <= 61 | .7) = .034: under .05, but not under .05 / 2
+    samples = [sample(float(i < right), citation=float(i < 75)) for i in range(n)]
+    second = Kpi("citation", "出典", 0.7, "")
+    assert outcome(samples, RIGHT) == "NO-GO"
+    assert outcome(samples, RIGHT, second) == "EXTEND"
+    assert outcome(samples, RIGHT, dataclasses.replace(second, role="info")) == "NO-GO"
+    both = [sample(float(i < 58), citation=float(i < right)) for i in range(n)]  # .007 goes first, then .034 stands alone
+    assert [result.outcome for result in gate(both, RIGHT, second)[0]] == ["NO-GO", "NO-GO"]
+
+
+def test_gates_without_p_value_are_tested_at_their_part_of_alpha():
+    slow = run((100, sample(seconds=9.0)))
+    assert outcome(slow, FAST) == "NO-GO"
+    assert [r.outcome for r in gate(slow, RIGHT, FAST)[0]] == ["GO", "NO-GO"]
+    poor = run((60, sample(character_f1=0.5)), (40, sample(character_f1=0.6)))
+    assert outcome(poor, F1) == "NO-GO"
+
+
+def test_the_part_of_alpha_shrinks_with_the_number_of_gates():
+    samples = [sample(seconds=float(i)) for i in range(1, 101)]
+    at = [statistics.quantile_bounds(range(1, 101), 0.95, alpha)[0] for alpha in (0.05, 0.025)]
+    slow = dataclasses.replace(FAST, bar=at[1])
+    assert at[1] < at[0]
+    assert outcome(samples, slow) == "NO-GO"
+    assert [result.outcome for result in gate(samples, slow, RIGHT)[0]] == ["EXTEND", "GO"]
+
+
+def test_info_never_decides():
+    samples = run((100, sample(1.0, citation=0.0)))
+    results, found, _ = gate(samples, RIGHT, Kpi("citation", "出典", 0.9, "", "info"))
+    assert found == "GO"
+    assert (results[1].outcome, results[1].point, results[1].reason) == (None, 0.0, "参考値（判定には使いません）")
+
+
+# --- latency --------------------------------------------------------------------------------------------
+
+
+def test_p95_with_failures():
+    four = run((196, sample(seconds=1.0)), (4, sample(state="timeout")))
+    five = run((195, sample(seconds=1.0)), (5, sample(state="timeout")))
+    (held,), found, _ = gate(four, FAST)
+    assert (found, held.point, held.high) == ("GO", 1.0, 1.0)
+    (open_,), found, _ = gate(five, FAST)
+    assert (found, open_.high, open_.point) == ("EXTEND", math.inf, 1.0)
+    assert open_.reason == "質問が足りないか失敗が多いため区間の上限が求められず、まだ決められない"
+    (lost,), found, _ = gate(run((100, sample(seconds=1.0)), (100, sample(state="timeout"))), FAST)
+    assert (found, lost.low) == ("NO-GO", math.inf)
+    assert math.isnan(lost.point)
+
+
+def test_the_p95_of_a_sample_is_its_smallest_value_that_95_percent_do_not_exceed():
+    assert [point("latency_p95", [sample(seconds=float(i)) for i in range(1, n + 1)]) for n in (1, 20, 30)] == [1, 19, 29]
+    assert point("latency_p95", run((9, sample()), (1, sample(state="timeout")))) is None
+
+
+# --- guardrail ------------------------------------------------------------------------------------------
+
+GUARD = Kpi("right", "今より悪くしない", 0.05, "", "guardrail")
+
+
+def test_a_guardrail_compares_with_the_baseline_question_by_question():
+    baseline = run((100, sample(1.0)), (100, sample(0.0)))
+    better = run((150, sample(1.0)), (50, sample(0.0)))
+    results, found, _ = gate(better, dataclasses.replace(RIGHT, bar=0.5), GUARD, baseline=baseline)
+    assert (found, results[1].outcome, results[1].point, results[1].baseline) == ("GO", "GO", 0.25, 0.5)
+    assert results[1].low == pytest.approx(0.25 - 1.645 * math.sqrt(0.25 * 0.75 / 200), abs=0.01)
+    worse = run((80, sample(1.0)), (120, sample(0.0)))
+    (result,), found, _ = gate(worse, GUARD, baseline=baseline)
+    assert (found, result.outcome, result.point) == ("EXTEND", "EXTEND", pytest.approx(-0.1))
+
+
+def test_a_guardrail_of_a_share_to_be_low_turns_the_sign():
+    guard = dataclasses.replace(GUARD, metric="wrong_answer")
+    baseline, better = run((150, sample(0.0)), (50, sample(1.0))), run((50, sample(0.0)), (150, sample(1.0)))
+    (result,), found, _ = gate(better, guard, baseline=baseline)
+    assert (found, result.outcome, result.point) == ("GO", "GO", 0.5)
+    (result,), found, _ = gate(baseline, guard, baseline=better)
+    assert (result.outcome, result.point) == ("EXTEND", -0.5)
+
+
+def test_the_baselines_open_failures_do_not_help_the_candidate():
+    candidate = run((200, sample(1.0)))
+    lost = run((180, sample(1.0)), (20, sample(state="not_run")))
+    (result,), _, _ = gate(candidate, GUARD, baseline=lost)
+    assert result.low == pytest.approx(-(1 - 0.05 ** (1 / 200)))  # as if the baseline had been right throughout
+    assert result.high > 0.1
+
+
+def test_a_guardrail_needs_a_baseline_and_questions():
+    (result,), found, _ = gate(run((100, sample())), GUARD)
+    assert (found, result.outcome, result.reason) == ("EXTEND", "EXTEND", "比較する方式がない")
+    refusal = dataclasses.replace(GUARD, metric="refusal")
+    (result,), found, _ = gate(run((100, sample())), refusal, baseline=run((100, sample())))
+    assert (found, result.n, result.reason) == ("EXTEND", 0, "この指標を測れる質問がない")
+
+
+# --- sentences ------------------------------------------------------------------------------------------
+
+
+def test_what_a_kpi_says():
+    samples = run((70, sample(1.0, seconds=4.0)), (30, sample(0.0)))
+    poor = run((40, sample(1.0, seconds=9.0)), (60, sample(0.0, seconds=9.0)))
+    good = run((100, sample(1.0)))
+    said = [
+        [result.reason for result in gate(given, RIGHT, WRONG, FAST, F1, baseline=good)[0]]
+        for given in (samples, poor, good)
+    ]
+    assert said == [
+        [
+            "区間の下限61.6%が基準に届かず、まだ決められない",
+            "区間の下限22.5%でも基準を超える",
+            "区間の下限4.00秒でも基準を超える",
+            "区間の下限0.620が基準に届かず、まだ決められない",
+        ],
+        [
+            "区間の上限48.7%でも基準に届かない",
+            "区間の下限51.3%でも基準を超える",
+            "区間の下限9.00秒でも基準を超える",
+            "区間の上限0.490でも基準に届かない",
+        ],
+        [
+            "区間の下限97.0%が基準を満たす",
+            "区間の上限3.0%が基準を満たす",
+            "区間の上限0.50秒が基準を満たす",
+            "区間の下限0.970が基準を満たす",
+        ],
+    ]
+    edge = gate(run((85, sample(1.0)), (15, sample(0.0))), WRONG)[0][0].reason
+    assert edge == "区間の上限22.2%が基準を超え、まだ決められない"
+
+
+def test_what_a_guardrail_says():
+    baseline = run((100, sample(1.0)), (100, sample(0.0)))
+    said = [gate(given, GUARD, baseline=baseline)[0][0].reason for given in (baseline, baseline[::-1])]
+    assert said == [
+        "比較対象との差の下限-1.5%が許容範囲にある",
+        "比較対象との差の下限-11.6%が許容範囲を外れる",
+    ]
+
+
+def test_what_the_outcome_says():
+    go = gate(run((100, sample(1.0))), RIGHT)
+    assert go[1:] == ("GO", "すべての基準を、最も不利に見積もっても満たしています。")
+    no = gate(run((100, sample(0.0))), RIGHT, WRONG)
+    assert no[1:] == ("NO-GO", "「正しさ」、「誤答」が、最も有利に見積もっても基準を満たしません。")
+    wait = gate(run((75, sample(1.0)), (25, sample(0.0))), RIGHT)
+    assert wait[1:] == (
+        "EXTEND",
+        "「正しさ」は、今回の結果からは基準を満たすとも満たさないとも言い切れません"
+        "（いまの実測値が実力なら、対象の質問が約530問あれば8割の確率で決着します）。",
+    )
+    edge = gate(run((70, sample(1.0)), (30, sample(0.0))), RIGHT)
+    assert edge[2] == "「正しさ」は、今回の結果からは基準を満たすとも満たさないとも言い切れません。"
+
+
+def test_the_questions_needed_have_the_power_they_promise():
+    (result,), _, _ = gate(run((85, sample(1.0)), (15, sample(0.0))), Kpi("right", "", 0.8, ""))
+    assert (result.point, result.needed) == (0.85, 398)
+    fewest = next(k for k in range(320, 399) if outcome(run((k, sample(1.0)), (398 - k, sample(0.0))), result.kpi) == "GO")
+    assert 0.8 <= binom.sf(fewest - 1, 398, 0.85) <= 0.85  # in steps: 397 questions have less than .80
+    (low,), _, _ = gate(run((85, sample(1.0)), (15, sample(0.0))), Kpi("wrong_answer", "", 0.2, ""))
+    assert low.needed == 398
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("right", 0.7154, "71.5%"), ("latency_p95", 3.456, "3.46秒"), ("yen_per_right", 1234.5, "1,234.50円"),
+        ("character_f1", 0.83249, "0.832"), ("right", math.nan, "求められません"), ("latency_p95", math.inf, "求められません"),
+    ],
+)  # fmt: skip
+def test_figures_as_a_japanese_reader_expects_them(name, value, text):
+    assert show(METRICS[name], value) == text
+
+
+def test_signed_figures():
+    assert show(METRICS["right"], 0.012, signed=True) == "+1.2%"
+    assert show(METRICS["right"], -0.012, signed=True) == "-1.2%"
+
+
+def test_results_are_plain_json_whatever_the_figures():
+    results = gate([], RIGHT, FAST, CHEAP, GUARD)[0]
+    assert to_json(results)[1]["high"] == "inf"
+    assert to_json(results)[0]["point"] == "nan"

@@ -1,0 +1,180 @@
+"""PDF: lines, paragraphs, pages, passwords, damage. The PDFs are written here, glyph by glyph where it matters."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kit.knowledge import pdf
+from kit.knowledge.worker import parse
+from kit.records import Place
+
+A4 = (595, 842)
+
+
+def made(*pages, size=A4, title="", rotate=0, outline=()):
+    """A PDF whose pages are lists of (x, y, type size, text); the font is a standard Japanese one, full width."""
+    objects = {
+        3: "<</Type/Font/Subtype/Type0/BaseFont/HeiseiMin-W3/Encoding/UniJIS-UCS2-H/DescendantFonts[4 0 R]>>",
+        4: "<</Type/Font/Subtype/CIDFontType0/BaseFont/HeiseiMin-W3/DW 1000/FontDescriptor 5 0 R"
+        "/CIDSystemInfo<</Registry(Adobe)/Ordering(Japan1)/Supplement 2>>>>",
+        5: "<</Type/FontDescriptor/FontName/HeiseiMin-W3/Flags 6/FontBBox[0 -120 1000 880]/ItalicAngle 0/Ascent 880"
+        "/Descent -120/CapHeight 709/StemV 69>>",
+        6: f"<</Title<FEFF{title.encode('utf-16-be').hex()}>>>",
+    }
+    kids = []
+    for index, page in enumerate(pages):
+        content = "".join(
+            f"BT /F {s} Tf 1 0 0 1 {x} {y} Tm <{text.encode('utf-16-be').hex()}> Tj ET\n" for x, y, s, text in page
+        )
+        own = 10 + 2 * index
+        kids.append(f"{own} 0 R")
+        objects[own] = (
+            f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 {size[0]} {size[1]}]/Rotate {rotate}"
+            f"/Resources<</Font<</F 3 0 R>>>>/Contents {own + 1} 0 R>>"
+        )
+        objects[own + 1] = f"<</Length {len(content)}>>stream\n{content}endstream"
+    objects[2] = f"<</Type/Pages/Kids[{' '.join(kids)}]/Count {len(kids)}>>"
+    marks = [900 + i for i in range(len(outline))]
+    for own, text in zip(marks, outline, strict=True):
+        following = f"/Next {own + 1} 0 R" if own + 1 in marks else ""
+        objects[own] = f"<</Title<FEFF{text.encode('utf-16-be').hex()}>/Parent 899 0 R/Dest[10 0 R/Fit]{following}>>"
+    if marks:
+        objects[899] = f"<</First {marks[0]} 0 R/Last {marks[-1]} 0 R/Count {len(marks)}>>"
+    objects[1] = f"<</Type/Catalog/Pages 2 0 R{'/Outlines 899 0 R' if marks else ''}>>"
+    body, offsets = "%PDF-1.7\n", {}
+    for own, text in sorted(objects.items()):
+        offsets[own] = len(body)
+        body += f"{own} 0 obj\n{text}\nendobj\n"
+    table = "".join(f"{own} 1\n{offsets[own]:010} 00000 n \n" for own in sorted(offsets))
+    return (
+        body
+        + f"xref\n0 1\n0000000000 65535 f \n{table}trailer<</Root 1 0 R/Info 6 0 R>>\nstartxref\n{len(body)}\n%%EOF"
+    ).encode()
+
+
+def column(*lines, x=80, top=740, size=10, step=16):
+    return [(x, top - step * index, size, line) for index, line in enumerate(lines)]
+
+
+def texts(reading):
+    return [block.text for block in reading.blocks]
+
+
+WRAPPED = ["出張の旅費は、この規程の定めるところによって支給し、その額は別に定め", "る表のとおりとする。"]
+
+
+def test_a_sentence_broken_by_the_layout_is_whole_again():
+    reading = parse("a.pdf", made(column(*WRAPPED, "　二つ目の段落は字下げから始まる。")))
+    assert texts(reading) == ["".join(WRAPPED), "二つ目の段落は字下げから始まる。"]
+    assert reading.blocks[0].place == Place(page=1)
+
+
+def test_items_headings_and_table_rows_keep_their_lines():
+    lines = [
+        "①　国内の出張に係る日当は一日につき三千円とし宿泊費は実費を支給する",
+        "②　海外の出張に係る日当は一日につき五千円とし宿泊費は実費を支給する",
+    ]
+    assert len(texts(parse("a.pdf", made(column(*lines))))) == 2
+    row = [
+        (80, 700, 10, "ホテル、旅館等"),
+        (300, 700, 10, "６．５"),
+        (80, 684, 10, "喫茶店等"),
+        (300, 684, 10, "６．０"),
+    ]
+    assert texts(parse("a.pdf", made(row))) == ["ホテル、旅館等 6.5", "喫茶店等 6.0"]
+
+
+def test_a_cell_of_several_lines_is_joined_in_its_column():
+    cells = [
+        (80, 700, 10, "旅館"),
+        (300, 700, 10, "支給する額は、実際に要した費用とし上限を"),
+        (300, 684, 10, "一万円とする。"),
+    ]
+    assert texts(parse("a.pdf", made(cells))) == ["旅館 支給する額は、実際に要した費用とし上限を一万円とする。"]
+
+
+def test_letters_set_wide_and_typographic_gaps():
+    spread = [(80 + 20 * i, 700, 10, c) for i, c in enumerate("全世帯")]
+    assert texts(parse("a.pdf", made(spread))) == ["全世帯"]
+    narrow = [(80, 700, 10, "約"), (93, 700, 10, "２"), (106, 700, 10, "割")]  # a quarter of a character between
+    assert texts(parse("a.pdf", made(narrow))) == ["約2割"]
+
+
+def test_a_table_of_contents_is_no_heading_and_its_dots_are_short():
+    contents = ["第１章　総則" + "．" * 30 + "１", "第２章　旅費" + "．" * 30 + "３"]
+    assert texts(parse("a.pdf", made(column(*contents)))) == ["第1章 総則...... 1", "第2章 旅費...... 3"]
+    assert parse("a.pdf", made(column(*contents, "本文。"))).blocks[-1].place.headings == ()
+
+
+def test_a_number_stays_apart_from_its_heading():
+    assert texts(parse("a.pdf", made([(80, 700, 10, "第４章"), (113, 700, 10, "旅費")]))) == ["第4章 旅費"]
+
+
+def test_a_raised_note_number_does_not_break_its_line():
+    pieces = [(80, 700, 10, "貸出が減少し"), (140, 704, 5, "７"), (145, 700, 10, "、また増加した。")]
+    assert texts(parse("a.pdf", made(pieces))) == ["貸出が減少し7、また増加した。"]
+
+
+def test_running_titles_and_page_numbers_go_and_a_sentence_crosses_the_page():
+    pages = [[(250, 800, 9, "社内規程集"), *column(*WRAPPED[:1], top=400), (290, 30, 9, str(n))] for n in range(1, 4)]
+    pages.append([(250, 800, 9, "社内規程集"), *column(WRAPPED[1], top=740), (290, 30, 9, "4")])
+    reading = parse("a.pdf", made(*pages))
+    assert texts(reading) == ["".join([WRAPPED[0]] * 3) + WRAPPED[1]]
+    assert reading.blocks[0].place.page == 1
+
+
+def test_headings_by_article_and_by_outline():
+    data = made(
+        column("第1章　総則", "", "(目的)", "第1条　旅費を定める。", "", "別冊の説明", "", "本文である。"),
+        outline=("別冊の説明",),
+    )
+    placed = {block.text: block.place.headings for block in parse("a.pdf", data).blocks}
+    assert placed["第1条 旅費を定める。"] == ("第1章 総則", "第1条(目的)")
+    assert placed["本文である。"] == ("別冊の説明",)
+
+
+def test_a_rotated_page_reads_like_an_upright_one():
+    import pypdfium2
+
+    document = pypdfium2.PdfDocument(made(column(*WRAPPED)))
+    upright = pdf._page_lines(document, 0).lines[0]
+    for rotation in (90, 180, 270):
+        box = (upright.x0, upright.y0, upright.x1, upright.y1)
+        width, height = A4 if rotation == 180 else A4[::-1]
+        turned = pdf._turn(box, rotation, width, height)
+        assert 0 <= turned[0] < turned[2] <= width
+        assert 0 <= turned[1] < turned[3] <= height
+
+
+def test_title_is_the_property_the_largest_line_or_the_file_name():
+    page = [(80, 700, 20, "旅費規程の手引き"), *column("本文が続くだけの段落である。", top=600)]
+    assert parse("t.pdf", made(page)).title == "旅費規程の手引き"
+    assert parse("t.pdf", made(page, title="Microsoft Word - 旅費.doc")).title == "旅費規程の手引き"
+    assert parse("旅費.pdf", made(column("本文が続くだけの段落である。"), title="雛形")).title == "旅費"
+
+
+def test_pages_without_text_are_counted_and_a_scan_is_refused():
+    assert "最初は2頁" in parse("a.pdf", made(column("本文。"), [])).doubts[0]
+    assert "OCR" in parse("a.pdf", made([], [])).problem
+
+
+def test_garbled_pages_are_left_out_and_a_garbled_file_is_refused():
+    odd = column("\ue000\ue001\ue002\ue003\ue004")
+    reading = parse("a.pdf", made(column("正しい本文である。"), odd, column("二頁あとの本文である。")))
+    assert texts(reading) == ["正しい本文である。", "二頁あとの本文である。"]
+    assert "文字化け" in reading.doubts[0]
+    assert "文字化け" in parse("a.pdf", made(odd)).problem
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_cut_off_files_are_mended_or_refused(share):
+    data = made(column("本文である。"))
+    reading = parse("a.pdf", data[: int(len(data) * share)])
+    assert bool(reading.blocks) != bool(reading.problem)
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=50, deadline=None)
+def test_any_bytes_behind_the_signature(data):
+    reading = parse("a.pdf", b"%PDF-1.7\n" + data)
+    assert bool(reading.blocks) != bool(reading.problem)

@@ -1,0 +1,106 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from kit.errors import SettingsError
+from kit.prices import read_prices
+
+TABLE = """
+[machine]
+yen_per_hour = 60
+grade = "B"
+source = "見積り"
+date = "2026-11-01"
+
+[staff]
+yen_per_hour = 3500.0
+
+[tokens]
+yen_per_million_prompt = 300
+yen_per_million_completion = 1200
+
+[fixed]
+yen_per_month = 30000
+"""
+PRICES = re.findall(r"^yen\w+", TABLE, re.M)
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text):
+        path = tmp_path / "prices.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def edited(name, value, which=0):
+    """The table with one price changed, or dropped where the value is empty."""
+    hits = list(re.finditer(rf"^{name} = .*$", TABLE, re.M))[which]
+    return TABLE[: hits.start()] + (f"{name} = {value}" if value else "") + TABLE[hits.end() :]
+
+
+def test_a_call_costs_machine_time_and_tokens(table):
+    prices = read_prices(table(TABLE))
+    assert prices.call(3600) == pytest.approx(60)
+    assert prices.call(1.5) == pytest.approx(0.025)  # 1.5 s of 60 yen an hour
+    assert prices.call(0, 2000, 500) == pytest.approx(0.6 + 0.6)  # 2,000 × 300/1M + 500 × 1,200/1M
+    assert prices.call(36, 1_000_000, 1_000_000) == pytest.approx(0.6 + 300 + 1200)
+    assert prices.call(0) == 0
+
+
+def test_every_price_is_where_it_belongs(table):
+    prices = read_prices(table(TABLE))
+    assert (prices.machine_yen_per_hour, prices.staff_yen_per_hour) == (60, 3500)
+    assert (prices.prompt_yen_per_million, prices.completion_yen_per_million) == (300, 1200)
+    assert prices.fixed_yen_per_month == 30000
+
+
+def test_notes_say_where_a_price_comes_from_or_that_nobody_said(table):
+    notes = read_prices(table(TABLE)).notes
+    assert notes["machine"] == "見積り（2026-11-01、確度B）"
+    assert notes["staff"] == "出典の記載なし（日付なし、確度C）"
+    assert set(notes) == {"machine", "staff", "tokens", "fixed"}
+
+
+@pytest.mark.parametrize("value", ["", "-1", "-0.01", "nan", "inf", "-inf", '"60"', "true", "[60]", "1e12"])
+@pytest.mark.parametrize("which", range(5))
+def test_no_price_may_be_missing_or_impossible(table, which, value):
+    name = PRICES[which]
+    path = table(edited(name, value, PRICES[:which].count(name)))
+    with pytest.raises(SettingsError) as caught:
+        read_prices(path)
+    assert name in caught.value.what
+    assert str(path) in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["machine", "staff", "tokens", "fixed"])
+def test_no_table_may_be_missing(table, name):
+    with pytest.raises(SettingsError, match=name):
+        read_prices(table(TABLE.replace(f"[{name}]", f"[not_{name}]")))
+
+
+def test_a_table_that_is_a_number_is_refused(table):
+    with pytest.raises(SettingsError, match="machine"):
+        read_prices(table("machine = 60\n" + TABLE.replace("[machine]", "[other]")))
+
+
+def test_zero_is_a_price(table):
+    assert read_prices(table(edited("yen_per_million_prompt", "0"))).call(0, 10**6) == 0
+
+
+@pytest.mark.parametrize("content", [b"[machine", "[machine]\nsource = \"見積り\"".encode("cp932")])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
+    path = tmp_path / "prices.toml"
+    path.write_bytes(content)
+    for wrong in (path, tmp_path / "absent.toml", tmp_path):
+        with pytest.raises(SettingsError, match=re.escape(str(wrong))):
+            read_prices(wrong)
+
+
+def test_the_shipped_table_is_whole_and_graded():
+    prices = read_prices(Path(__file__).parents[1] / "data" / "prices.toml")
+    assert prices.staff_yen_per_hour > prices.machine_yen_per_hour > 0
+    assert not any("記載なし" in note or "日付なし" in note for note in prices.notes.values())

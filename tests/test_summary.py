@@ -1,0 +1,392 @@
+import dataclasses
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from kit.errors import ParameterError
+from kit.prices import Prices
+from kit.records import Criteria, Decision, Kpi, KpiResult, Seal
+from kit.reporting.summary import summarise, write_summary
+
+PRICES = Prices(60.0, 3500.0, 0.0, 0.0, 30000.0, {
+    "machine": "業務用PCの償却と電力（2026-11-01、確度C）", "staff": "年間総人件費 630万円÷1,800時間（2026-11-01、確度B）",
+    "tokens": "社内で動かすため従量課金なし（2026-11-01、確度C）", "fixed": "運用担当者 月8.5時間（2026-11-01、確度C）",
+})
+GATE = (
+    Kpi("right", "正しく対応できた割合", 0.70, "月420件の7割が窓口に来なければ月73時間が浮き、窓口の兼任1名を本来業務に戻せる。"),
+    Kpi("wrong_answer", "誤った回答を示した割合", 0.15, "15%を超えると、確かめ直しで削減効果の3割近くが消える。"),
+    Kpi("latency_p95", "応答時間（95%点、秒）", 3.0, "3秒を超えると「電話した方が早い」と言われ、使われなくなる。"),
+    Kpi("right", "正しく対応できた割合", 0.05, "いまの社内検索より悪くなるなら、乗り換える理由がない。", "guardrail"),
+    Kpi("citation", "出典が正しい割合", 0.80, "根拠文書にたどり着ければ、自分で確かめられる。", "info"),
+    Kpi("refusal", "答えのない質問で回答を控えた割合", 0.80, "「見当たりません」と言えないと、信用を失う。", "info"),
+    Kpi("yen_per_right", "正しい対応1件あたりの費用（円）", 100, "窓口対応1件の人件費は875円。", "info"),
+)
+# outcome → per KPI: point, low, high, baseline, outcome, reason, needed
+FIGURES = {
+    "GO": [
+        (0.785, 0.7315, 0.8319, 0.425, "GO", "", 0), (0.095, 0.0634, 0.1362, 0.31, "GO", "", 0),
+        (0.084, 0.071, 0.098, 0.021, "GO", "", 0), (0.36, 0.2951, 0.4249, 0.425, "GO", "", 0),
+        (0.853, 0.7972, 0.8986, 0.553, None, "", 0), (0.74, 0.6181, 0.8392, 0.0, None, "", 0),
+        (0.0021, 0.0019, 0.0023, 0.0009, None, "", 0),
+    ],
+    "NO-GO": [
+        (0.545, 0.4842, 0.6047, 0.425, "NO-GO", "区間の上限60.5%でも基準に届かない", 0),
+        (0.21, 0.1637, 0.2632, 0.31, "NO-GO", "区間の下限16.4%でも基準に届かない", 0),
+        (0.084, 0.071, 0.098, 0.021, "GO", "", 0), (0.12, 0.0551, 0.1849, 0.425, "GO", "", 0),
+        (0.62, 0.5502, 0.6866, 0.553, None, "", 0), (0.34, 0.2292, 0.4657, 0.0, None, "", 0),
+        (0.0031, 0.0028, 0.0036, 0.0009, None, "", 0),
+    ],
+    "EXTEND": [
+        (0.74, 0.6841, 0.7903, 0.425, "EXTEND", "区間の下限68.4%が基準に届かず、まだ決められない", 337),
+        (0.125, 0.0883, 0.1701, 0.31, "EXTEND", "区間の上限17.0%が基準に届かず、まだ決められない", 636),
+        (2.41, 2.2, 3.42, 0.021, "EXTEND", "区間の上限3.42秒が基準に届かず、まだ決められない", 0),
+        (0.315, 0.2451, 0.3849, 0.425, "GO", "", 0), (0.81, 0.7497, 0.8607, 0.553, None, "", 0),
+        (0.7, 0.5753, 0.8053, 0.0, None, "", 0), (4.12, 3.91, math.inf, 0.0009, None, "", 0),
+    ],
+}
+REASONS = {
+    "GO": "すべての基準を、最も不利に見積もっても満たしています。",
+    "NO-GO": "「正しく対応できた割合」、「誤った回答を示した割合」が、最も有利に見積もっても基準に届きません。",
+    "EXTEND": "「正しく対応できた割合」、「誤った回答を示した割合」、「応答時間（95%点、秒）」は、この質問数では基準を満たすとも満たさないとも"
+    "言い切れません。いまの実測値が実力なら、約636問で決着します。",
+}
+
+
+def example(question, shown, gold, citation, why):
+    return {"question": question, "shown": shown, "gold": gold, "citation": citation, "why": why}
+
+
+EXAMPLES = {
+    "good": [
+        example("半日休暇は年に何回まで取れますか", "半日単位の年次有給休暇は、1年度につき12回を限度として取得できる。", "12回",
+                "総務人事/就業規則.docx 第4章 休暇", "正解を含み、出典も正しい"),
+        example("出張の日当は課長だといくら?", "日当は、課長職 2,800円、一般職 2,200円とする。", "2,800円",
+                "経理購買/旅費規程.xlsx シート「日当」4行目", "正解を含み、出典も正しい"),
+        example("旋盤の潤滑油の交換間隔は", "主軸潤滑油は稼働2,000時間または1年のいずれか早い時期に交換する。", "2,000時間または1年",
+                "製造品質/NC旋盤取扱説明書.pdf 12頁", "正解を含み、出典も正しい"),
+    ],
+    "bad": [
+        example("在宅勤務の通信費補助はいくら", "在宅勤務手当は1日あたり200円とする。", "（文書に答えなし）",
+                "総務人事/在宅勤務規程.docx", "文書に答えがないのに、回答を示した"),
+        example("10万円の備品を買うときの承認者は誰", "購買金額が5万円以上の場合は、部門長の承認を要する。", "部門長 ＋ 経理課長",
+                "経理購買/購買規程（2023年版）.docx", "正解または正しい出典を示せなかった"),
+        example("ヒヤリハットの報告期限は", "資料に見当たりません", "発生当日", "", "文書に答えがあるのに、見当たらないとした"),
+    ],
+}
+
+
+def decision(outcome="GO", **changes):
+    criteria = Criteria(
+        "社内規程・手順の問い合わせ対応PoC", "社員の問い合わせの大半は、社内文書から出典つきで答えられ、窓口の手を借りずに片付く。", "総務部 総務課",
+        ("総務部長", "情報システム部長"), GATE, 0.05, 0.05, "", 420, 15, "text", "questions.jsonl", "c" * 64, 200, "d" * 64,
+    )
+    kpis = tuple(
+        KpiResult(kpi, {"citation": 150, "refusal": 50}.get(kpi.metric, 200), point, low, high, base, result, why, needed)
+        for kpi, (point, low, high, base, result, why, needed) in zip(GATE, FIGURES[outcome], strict=True)
+    )
+    lost = {"GO": {}, "NO-GO": {"timeout": 2}, "EXTEND": {"timeout": 3, "infrastructure_error": 2}}[outcome]
+    failed = sum(lost.values())
+    facts = {
+        "planned": 200, "arm_labels": {"baseline": "キーワード検索の先頭1文", "candidate": "抽出型リーダー"},
+        "points": {
+            "baseline": {"right": 0.425, "refusal": 0.0, "yen_per_right": 0.0009},
+            "candidate": {"right": kpis[0].point, "refusal": kpis[5].point, "yen_per_right": kpis[6].point},
+        },
+        "answerable": 150, "unanswerable": 50, "failures": {"baseline": 0, "candidate": failed}, "seconds": 24.7,
+        "yen": {"baseline": 0.08, "candidate": round(kpis[6].point * 200 * kpis[0].point, 6)},
+        "monthly_questions": 420, "minutes_per_question": 15, "documents": 34, "chunks": 1268,
+        "calibration": "開発用の質問60問", "notes": ["読み取れなかったファイルが2件あります（準備の画面に理由を示しています）。"],
+        "external": False, "repeat": 1, "started": "2026-11-21T13:40:02+00:00", "finished": "2026-11-21T13:41:07+00:00",
+        "ledger_head": "4f" * 32, "rows_sha256": "9a" * 32, "scope": "見本データによる実演（架空の会社）", "examples": EXAMPLES,
+        "versions": {"lancedb": "0.40.0", "sudachipy": "0.7.1", "scipy": "1.17.1", "statsmodels": "0.15.0"},
+    }
+    states = {"baseline": {"answered": 200}, "candidate": {"answered": 200 - failed, **lost}}
+    seal = Seal(criteria, "7c1e90ab" * 8, 1, "2026-11-20T02:15:00+00:00")
+    made = Decision(
+        outcome, REASONS[outcome], kpis, seal, Path("runs/20261121-224002-poc"), ("baseline", "candidate"), states, facts
+    )
+    return dataclasses.replace(made, **changes)
+
+
+class Page(HTMLParser):
+    """Visible text, tags and attributes of a page."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.texts, self.tags, self.attributes, self.skipped = [], set(), [], 0
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.skipped += tag in ("style", "svg", "title")
+
+    def handle_endtag(self, tag):
+        self.skipped -= tag in ("style", "svg", "title")
+
+    def handle_data(self, data):
+        if not self.skipped:
+            self.texts.append(data)
+
+
+def write(tmp_path, made, lang="ja"):
+    html, md = (path.read_text(encoding="utf-8") for path in write_summary(made, to=tmp_path, lang=lang, prices=PRICES))
+    return html, md
+
+
+def figures(text):
+    return sorted(re.findall(r"[+−]?\d[\d,]*(?:\.\d+)?", text))
+
+
+def numbers_of_markdown(md):
+    return figures(re.sub(r"(?m)^\d+\. ", "", re.sub(r"\\(.)", r"\1", md)))
+
+
+def facts_of(outcome="GO", **changes):
+    return decision(outcome).facts | changes
+
+
+HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>\u202e|`*_[a](https://evil.example)😀\n## 見出し " + "長い" * 300
+
+
+def hostile():
+    made = decision("EXTEND")
+    kpis = tuple(
+        dataclasses.replace(r, kpi=dataclasses.replace(r.kpi, label=HOSTILE, reason=HOSTILE), reason=HOSTILE) for r in made.kpis
+    )
+    criteria = dataclasses.replace(
+        made.seal.criteria, title=HOSTILE, hypothesis=HOSTILE, approvers=(HOSTILE,), kpis=tuple(r.kpi for r in kpis)
+    )
+    bad = [dict.fromkeys(("question", "shown", "gold", "citation", "why"), HOSTILE)] * 3
+    facts = made.facts | {
+        "notes": [HOSTILE] * 3, "scope": HOSTILE, "calibration": HOSTILE, "versions": {HOSTILE: HOSTILE},
+        "arm_labels": {"baseline": HOSTILE, "candidate": HOSTILE}, "examples": {"good": bad, "bad": bad},
+    }
+    return dataclasses.replace(
+        made, reason=HOSTILE, kpis=kpis, seal=dataclasses.replace(made.seal, criteria=criteria), facts=facts
+    )
+
+
+def void():
+    """Return a run in which nothing was measured."""
+    made = decision("EXTEND", reason="実行できなかった質問が100.0%あり、許容した5.0%を超えました。")
+    nothing = {"right": 0.0, "refusal": 0.0, "yen_per_right": None}
+    kpis = tuple(
+        dataclasses.replace(r, point=math.nan, low=-math.inf if i in (2, 3) else 0.0, high=math.inf if i in (2, 3) else 1.0)
+        for i, r in enumerate(made.kpis)
+    )
+    facts = made.facts | {"points": {"baseline": nothing, "candidate": nothing}, "failures": {"candidate": 200, "baseline": 200}}
+    states = {"baseline": {"not_run": 200}, "candidate": {"infrastructure_error": 200}}
+    return dataclasses.replace(made, kpis=kpis, facts=facts, states=states)
+
+
+def one_arm():
+    made = decision("GO", arms=("candidate",))
+    kpis = tuple(dataclasses.replace(r, baseline=None) for r in made.kpis if r.kpi.role != "guardrail")
+    return dataclasses.replace(made, kpis=kpis)
+
+
+VARIANTS = {
+    "GO": decision, "NO-GO": lambda: decision("NO-GO"), "EXTEND": lambda: decision("EXTEND"), "one arm": one_arm,
+    "void": void, "hostile": hostile,
+}
+
+
+@pytest.mark.parametrize("lang", ["ja", "en"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_html_and_markdown_show_the_same_figures(tmp_path, name, lang):
+    html, md = write(tmp_path, VARIANTS[name](), lang)
+    shown = figures(" ".join(Page(html).texts))
+    assert shown == numbers_of_markdown(md)
+    assert len(shown) > 60
+
+
+@pytest.mark.parametrize("lang", ["ja", "en"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_page_is_self_contained_and_runs_nothing(tmp_path, name, lang):
+    html, _ = write(tmp_path, VARIANTS[name](), lang)
+    page = Page(html)
+    assert not page.tags & {"script", "img", "link", "iframe", "object", "embed", "image", "base", "form", "a"}
+    assert not [a for a in page.attributes if a[1] in ("src", "srcset", "action") or a[1].startswith("on")]
+    assert all(value.startswith("#") for _, key, value in page.attributes if key.endswith("href"))
+    markup = re.sub(r">[^<]*<", "><", re.sub(r'(aria-label|content)="[^"]*"', "", html))
+    assert not re.search(r"https?://|src=|@import|url\((?!#)", markup)
+    assert not re.search(r"@import|url\(", re.search(r"<style>(.*?)</style>", html, re.S)[1])
+    assert "None" not in md_free(html)
+
+
+def md_free(html):
+    return " ".join(Page(html).texts)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_redrawing_gives_the_same_bytes(tmp_path, name):
+    assert write(tmp_path / "a", VARIANTS[name]()) == write(tmp_path / "b", VARIANTS[name]())
+
+
+@pytest.mark.parametrize(("outcome", "badge"), [("GO", "○ 導入を進める"), ("NO-GO", "× 見送る"), ("EXTEND", "△ 追加検証")])
+def test_each_outcome_says_what_it_means(tmp_path, outcome, badge):
+    html, md = write(tmp_path, decision(outcome))
+    assert f"<b>{outcome}</b><span>{badge}</span>" in html
+    assert md.startswith(f"# {outcome}　{badge}\n")
+    assert REASONS[outcome] in html
+    assert REASONS[outcome] in md
+
+
+def test_the_kpi_table():
+    lines = summarise(decision("EXTEND"), PRICES).kpis
+    shown = [(k.mark, k.word, k.value, k.interval, k.bar, k.baseline, k.n) for k in lines]
+    assert shown[0] == ("△", "未確定", "74.0%", "68.4〜79.0%", "70%以上", "42.5%", "200")
+    assert shown[1][3:5] == ("8.8〜17.0%", "15%以下")
+    assert shown[2][2:5] == ("2.41秒", "2.20〜3.42秒", "3秒以下")
+    assert shown[3] == ("○", "達成", "+31.5ポイント", "+24.5〜+38.5ポイント", "−5ポイント以内", "42.5%", "200")
+    assert shown[5] == ("－", "参考", "70.0%", "57.5〜80.5%", "80%以上", "0.0%", "50")
+    assert shown[6][2:6] == ("4.1円", "3.9円以上", "100円以下", "0.01円未満")
+    assert lines[3].label == "正しく対応できた割合（比較対象との差）"
+
+
+def test_the_money_lines():
+    # 157 right less 37 rightful abstentions = 120 answered of 200: 12 x 420 x 0.6 x 15 min = 756 h, x 3,500 = 2,646,000 yen.
+    lines = {m.label: m for m in summarise(decision(), PRICES).money}
+    assert (lines["省ける時間（年）"].value, lines["省ける時間（年）"].span) == ("756時間", "680〜829時間")
+    assert (lines["その価値（年）"].value, lines["その価値（年）"].grade) == ("265万円", "B")
+    assert (lines["運用費（年）"].value, lines["運用費（年）"].grade) == ("36.0万円", "C")
+    assert (lines["差引（年）"].value, lines["差引（年）"].span) == ("229万円", "202〜254万円")
+    assert lines["正しい対応1件あたり"].value == "0.01円未満"
+
+
+def test_failures_are_counted_openly():
+    assert summarise(decision(), PRICES).failures == "失敗した質問はありません。"
+    assert summarise(decision("EXTEND"), PRICES).failures.startswith(
+        "失敗した質問: 候補5問（基盤の障害 2、時間切れ 3）。"
+    )
+
+
+def test_provenance(tmp_path):
+    made = summarise(decision(), PRICES)
+    found = dict(made.provenance)
+    assert found["封印"] == "7c1e90ab" * 8
+    assert found["封印日時"] == "2026年11月20日 11:15（日本時間）"
+    assert found["測定終了"] == "2026年11月21日 22:41（日本時間）"
+    assert found["台帳の末尾"] == "4f" * 32
+    assert found["予定した質問"] == "200問（答えあり150、答えなし50）"
+    assert made.headline[0] == "封印 7c1e90ab7c1e"
+    assert made.headline[-1] == "外部送信なし"
+    assert "両側90%" in made.footnote
+    assert "片側5%" in made.footnote
+
+
+def test_what_lessens_a_decision_stands_under_the_title():
+    amended = dataclasses.replace(decision().seal, parent="ab" * 32)
+    made = summarise(decision(seal=amended, facts=facts_of(repeat=2, external=True)), PRICES)
+    assert made.headline[1:3] == ("基準の改定あり", "再確認（2回目）")
+    assert made.headline[-1] == "外部送信あり"
+    assert dict(made.provenance)["改定前の封印"] == "ab" * 32
+    assert dict(made.provenance)["実行回数"].startswith("この封印で2回目（再確認")
+
+
+def test_next_steps():
+    assert len(summarise(decision(), PRICES).steps) == 3
+    assert "試験用のサーバーと文書ストアを止める" in summarise(decision("NO-GO"), PRICES).steps[0]
+    steps = summarise(decision("EXTEND"), PRICES).steps
+    assert "「正しく対応できた割合」約337問（今回200問）、「誤った回答を示した割合」約636問（今回200問）" in steps[0]
+    assert "「応答時間（95%点、秒）」は不明" in steps[0]
+    assert summarise(void(), PRICES).steps[0].startswith("実行できなかった質問の原因を除き")  # too much lost: no plan from it
+    assert summarise(void(), PRICES, "en").reason.startswith("Too many questions could not be run.")
+    passed = tuple(dataclasses.replace(r, outcome="GO") for r in decision().kpis)
+    assert summarise(decision("EXTEND", kpis=passed), PRICES).steps[0].startswith("実行できなかった質問の原因を除き")
+
+
+def test_english_has_no_japanese_of_its_own():
+    japanese = re.compile("[\u3040-\u30ff\u4e00-\u9fff、。「」（）〜]")
+    for outcome in REASONS:
+        made = summarise(decision(outcome), PRICES, "en")
+        texts = [made.reason, made.evidence, made.footnote, made.failures, made.assumption, *made.steps, *made.headline]
+        texts += [x for k in made.kpis for x in (k.label, k.word, k.value, k.interval, k.bar, k.baseline)]
+        texts += [x for m in made.money for x in (m.label, m.value, m.span)]
+        assert not [text for text in texts if japanese.search(text)]
+    assert summarise(decision("EXTEND"), PRICES, "en").kpis[6].bar == "at most ¥100"
+
+
+def test_both_languages_have_every_word():
+    from kit.reporting.wording import _table
+
+    for key, entry in [*_table()["words"].items(), *_table()["units"].items()]:
+        if not key.startswith("reason_") and key != "incomplete":
+            assert set(entry) == {"ja", "en"}, key
+
+
+def test_hostile_text_stays_text(tmp_path):
+    html, md = write(tmp_path, hostile())
+    assert "&lt;script&gt;" in html
+    assert "\u202e" not in html + md
+    assert "<script" not in md.replace("\\<script", "")
+    assert not re.search(r"(?m)^## 見出し", md)
+    rows = [line for line in md.splitlines() if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8, 5, 3}  # no cell was split
+
+
+def test_markdown_is_read_back_as_written(tmp_path):
+    from markdown_it import MarkdownIt
+
+    _, md = write(tmp_path, decision("NO-GO"))
+    html = MarkdownIt("commonmark").enable("table").render(md)
+    assert html.count("<table>") == 3
+    assert "<strong>" + REASONS["NO-GO"] + "</strong>" in html
+    assert figures(re.sub(r"<[^>]*>|&#?\w+;", " ", html)) == numbers_of_markdown(md)
+
+
+def test_files_and_formats(tmp_path):
+    made = write_summary(decision(), to=tmp_path / "new" / "folder", formats=("md",), lang="en", prices=PRICES)
+    assert made == [tmp_path / "new" / "folder" / "summary.en.md"]
+    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["summary.en.md"]
+    with pytest.raises(ParameterError) as error:
+        write_summary(decision(), to=tmp_path, formats=("docx",), prices=PRICES)
+    assert str(error.value).splitlines()[0] == "サマリーの形式「docx」は使えません。"
+    assert len(str(error.value).splitlines()) == 3
+    with pytest.raises(ParameterError):
+        write_summary(decision(), to=tmp_path, lang="fr", prices=PRICES)
+
+
+def test_the_price_table_of_the_settings_is_the_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert write_summary(decision(), to=tmp_path, formats=("html",))[0].stat().st_size < 200_000
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("lang", ["ja", "en"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_page_as_a_picture(tmp_path, chromium, name, lang):
+    from playwright.sync_api import sync_playwright
+
+    path = write_summary(VARIANTS[name](), to=tmp_path, formats=("html",), lang=lang, prices=PRICES)[0]
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for width in (1280, 700):
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            messages = []
+            page.on("console", lambda message: messages.append(message.text))  # noqa: B023
+            page.on("request", lambda request: messages.append(request.url))  # noqa: B023
+            page.goto(path.as_uri())
+            picture = page.screenshot(path=tmp_path / f"{width}.png")
+            assert len(picture) > 20_000
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert messages == [path.as_uri()]
+            if name != "hostile":
+                box = page.locator(".decision").bounding_box()
+                assert box["y"] + box["height"] < 900
+            if name in REASONS and lang == "ja" and width == 1280:
+                last = page.locator(".money").bounding_box()
+                assert last["y"] + last["height"] < 900
+        page.set_viewport_size({"width": 703, "height": 1032})  # A4 less its margins
+        page.emulate_media(media="print")
+        wide = "[...document.querySelectorAll('table')].filter(t => t.scrollWidth > t.parentElement.clientWidth + 1).length"
+        assert page.evaluate(wide) == 0
+        if name in REASONS or name in ("void", "one arm"):
+            pdf = page.pdf(path=tmp_path / "print.pdf", prefer_css_page_size=True)
+            assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 1
+        browser.close()

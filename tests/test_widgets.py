@@ -1,0 +1,163 @@
+"""Forms and progress bars, pressed and moved without a browser; test_browser.py does it in JupyterLab."""
+
+import io
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stderr
+
+import ipywidgets
+import pytest
+from IPython import display
+
+from kit.interface import widgets
+from kit.interface.widgets import Bar
+
+TOLD = "別の処理が書き込み中です"
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed, in order."""
+    items = []
+    monkeypatch.setattr(display, "display", items.append)
+    return items
+
+
+def form(shown, function, **controls):
+    """Draw a form; return its view, its controls by name and its button."""
+    widgets.form(function, **controls)
+    (view,) = shown
+    shown.clear()
+    found = {child.description: child for child in view.children[:-2]}
+    return view, found, view.children[-2]
+
+
+def press(button, shown):
+    shown.clear()
+    button.click()
+    return list(shown)
+
+
+def test_a_form_is_only_drawn(shown):
+    calls = []
+    _, controls, button = form(shown, lambda **given: calls.append(given), button="質問する", question="日当は", user="")
+    assert calls == []
+    assert list(controls) == ["question", "user"]
+    assert all(isinstance(control, ipywidgets.Text) for control in controls.values())
+    assert (controls["question"].value, controls["question"].layout.width) == ("日当は", "640px")
+    assert isinstance(button, ipywidgets.Button) and button.description == "質問する"
+
+
+def test_the_button_calls_with_what_the_controls_say_and_shows_the_result(shown):
+    _, controls, button = form(shown, lambda question, number: f"{question}{number}", question="a", number=(1, 20))
+    controls["question"].value, controls["number"].value = "年休は", 7
+    assert press(button, shown) == ["年休は7"]
+
+
+def test_a_changed_text_alone_calls_nothing(shown):
+    """A text that called by itself would ask a question twice: when it is left, and by the button."""
+    calls = []
+    _, controls, button = form(shown, lambda question: calls.append(question), question="a")
+    assert controls["question"].continuous_update
+    controls["question"].value = "b"
+    assert calls == []
+    press(button, shown)
+    assert calls == ["b"]
+
+
+def test_none_shows_nothing(shown):
+    _, _, button = form(shown, lambda switch: None, switch=True)
+    assert press(button, shown) == []
+
+
+@pytest.mark.parametrize(
+    ("initial", "kind", "value"),
+    [
+        ("text", ipywidgets.Text, "text"),
+        ((1, 30), ipywidgets.IntSlider, 15),
+        ((50, 3000, 10), ipywidgets.IntSlider, 1520),
+        ((0.0, 1.0), ipywidgets.FloatSlider, 0.5),
+        (["誤った回答", "正しい回答"], ipywidgets.Dropdown, "誤った回答"),
+        (True, ipywidgets.Checkbox, True),
+    ],
+)
+def test_each_kind_of_value_has_its_control(shown, initial, kind, value):
+    seen = []
+    _, controls, button = form(shown, lambda 値: seen.append(値), 値=initial)
+    assert type(controls["値"]) is kind
+    press(button, shown)
+    assert seen == [value]
+
+
+def test_a_widget_is_used_as_it_is(shown):
+    own = ipywidgets.IntText(5, description="件数")
+    _, controls, _ = form(shown, lambda number: number, number=own)
+    assert controls["件数"] is own
+
+
+def test_an_error_leaves_the_form_usable(shown):
+    results = iter([RuntimeError(TOLD), "二度目"])
+
+    def call(question):
+        result = next(results)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    view, _, button = form(shown, call, question="a")
+    assert press(button, shown) == []
+    assert not button.disabled
+    assert press(button, shown) == ["二度目"]
+    assert view.result is None
+
+
+# --- bars
+
+
+class Terminal(io.StringIO):
+    """A screen that keeps what is written on it."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_bar_counts_documents():
+    bar = Bar("文書の登録")
+    with redirect_stderr(Terminal()) as screen:
+        for _ in range(3):
+            bar(object())
+        assert (bar._bar.n, bar._bar.total) == (3, None)
+        bar._bar.close()
+    assert "文書の登録: 3件" in screen.getvalue()
+
+
+def test_a_bar_starts_where_a_run_goes_on_and_closes_at_the_end():
+    bar = Bar("評価")
+    with redirect_stderr(Terminal()) as screen:
+        for done in range(71, 101):
+            bar(done, 100)
+            assert (bar._bar.n, bar._bar.total) == (done, 100)
+    assert screen.getvalue().endswith("\n")
+    assert re.search(r"評価:  70%.* 70/100 ", screen.getvalue()), "time left is reckoned from here"
+    assert "100%" in screen.getvalue()
+
+
+def test_no_bar_is_drawn_where_nobody_watches(capsys):
+    bar = Bar("評価")
+    for done in range(1, 11):
+        bar(done, 10)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not shutil.which("script"), reason="the program script is not installed")
+def test_a_bar_on_a_terminal_ends_with_a_line_of_its_own():
+    code = "from kit.interface.widgets import Bar\nbar = Bar('x')\n[bar(n, 3) for n in (1, 2, 3)]\nprint('done')"
+    done = subprocess.run(
+        ["script", "-qec", f"stty rows 24 cols 80; {shlex.join([sys.executable, '-c', code])}", "/dev/null"],
+        capture_output=True, text=True, check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "done"
+    assert "3/3" in done.stdout

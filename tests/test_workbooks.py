@@ -1,0 +1,164 @@
+"""Excel workbooks and CSV, row by row."""
+
+import datetime
+import io
+import time
+
+import openpyxl
+import pytest
+from openpyxl.styles import Font, PatternFill
+
+from kit.knowledge.worker import parse
+from kit.records import Place
+
+
+def read(book, name="a.xlsx"):
+    buffer = io.BytesIO()
+    book.save(buffer)
+    return parse(name, buffer.getvalue())
+
+
+def rows(reading):
+    return [(block.place.row, block.text) for block in reading.blocks]
+
+
+def test_rows_carry_column_names_and_the_title_above_heads_the_table():
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.title = "備品"
+    for row in (
+        ["備品台帳"],
+        [],
+        ["品名", "数量", "購入日"],
+        ["机", 12, datetime.date(2026, 4, 1)],
+        ["椅子", 3.0, None],
+        [None, None, None],
+    ):
+        sheet.append(row)
+    reading = read(book, "daicho.xlsx")
+    assert [(block.text, block.place) for block in reading.blocks] == [
+        ("備品台帳", Place(sheet="備品", row=1, headings=("備品台帳",))),
+        ("品名: 机 / 数量: 12 / 購入日: 2026-04-01", Place(sheet="備品", row=4, headings=("備品台帳",))),
+        ("品名: 椅子 / 数量: 3", Place(sheet="備品", row=5, headings=("備品台帳",))),
+    ]
+    assert reading.title == "daicho"
+
+
+@pytest.mark.parametrize(
+    ("value", "pattern", "text"),
+    [
+        (1234567, "#,##0", "1234567(1,234,567)"),
+        (1500, "#,##0", "1500(1,500)"),
+        (1500, "General", "1500"),
+        (0.1 + 0.2, "General", "0.3"),
+        (3.0, "0", "3"),
+        (0.255, "0.0%", "25.5%"),
+        (42, "00000", "00042"),
+        (True, "General", "True"),
+        (datetime.datetime(2026, 4, 1), "yyyy/m/d", "2026-04-01"),  # noqa: DTZ001 - a cell knows no time zone
+        (datetime.datetime(2026, 4, 1, 9, 30), "yyyy/m/d h:mm", "2026-04-01 09:30"),  # noqa: DTZ001
+        (datetime.time(9, 30), "h:mm", "09:30"),
+        (datetime.timedelta(hours=26, minutes=5), "[h]:mm", "26:05"),
+        ("Ａ１　ボルト", "General", "A1 ボルト"),
+    ],
+)
+def test_values_as_a_reader_sees_them(value, pattern, text):
+    book = openpyxl.Workbook()
+    book.active["A1"].value = "金額"
+    book.active["B1"].value = value
+    book.active["B1"].number_format = pattern
+    assert rows(read(book)) == [(1, f"金額: {text}")]
+
+
+def test_merged_cells_are_repeated_and_two_header_rows_join():
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (["役職", "日当", None], [None, "国内", "海外"], ["部長", 3000, 5000], [None, 2000, 4000]):
+        sheet.append(row)
+    for area in ("A1:A2", "B1:C1", "A3:A4"):
+        sheet.merge_cells(area)
+    for row in sheet["A1:C2"]:
+        for cell in row:
+            cell.font = Font(bold=True)
+    assert rows(read(book)) == [
+        (3, "役職: 部長 / 日当 国内: 3000 / 日当 海外: 5000"),
+        (4, "役職: 部長 / 日当 国内: 2000 / 日当 海外: 4000"),
+    ]
+
+
+def test_the_first_record_is_no_second_header():
+    book = openpyxl.Workbook()
+    for row in (["項目", "個人", "法人"], ["氏名", "必", "必"], ["住所", "必", "任意"]):
+        book.active.append(row)
+    assert rows(read(book))[0] == (2, "項目: 氏名 / 個人: 必 / 法人: 必")
+
+
+def test_a_second_table_below_takes_its_own_header():
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (["品名", "数量"], ["机", 1], [], ["氏名", "所属"], ["山田", "総務部"]):
+        sheet.append(row)
+    for cell in (*sheet[1], *sheet[4]):
+        cell.fill = PatternFill("solid", fgColor="DDDDDD")
+    assert rows(read(book)) == [(2, "品名: 机 / 数量: 1"), (5, "氏名: 山田 / 所属: 総務部")]
+
+
+def test_a_form_without_header_stays_label_and_value():
+    book = openpyxl.Workbook()
+    for row in (["氏名", "山田太郎"], ["所属", "総務部"], ["期間", "2026年4月1日から3日間の出張について申請する。"]):
+        book.active.append(row)
+    assert rows(read(book))[:2] == [(1, "氏名: 山田太郎"), (2, "所属: 総務部")]
+
+
+def test_hidden_sheets_uncalculated_formulas_and_empty_books_are_said():
+    book = openpyxl.Workbook()
+    book.active["A1"] = "公開"
+    book.active["B1"] = "=1+1"
+    book.create_sheet("給与").sheet_state = "hidden"
+    book["給与"]["A1"] = "秘密"
+    reading = read(book)
+    assert rows(reading) == [(1, "公開")]
+    assert len(reading.doubts) == 2
+    assert "給与" in reading.doubts[0]
+    assert "1個" in reading.doubts[1]
+    assert "文字がありません" in read(openpyxl.Workbook()).problem
+
+
+def test_a_cell_far_away_costs_nothing():
+    book = openpyxl.Workbook()
+    book.active["A1"], book.active["XFD1048576"] = "近い", "遠い"
+    begun = time.monotonic()
+    assert rows(read(book)) == [(1, "近い"), (1048576, "遠い")]
+    assert time.monotonic() - begun < 5
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_csv_rows_count_as_in_a_spreadsheet(mark):
+    source = (
+        mark.join(["品名", "備考"])
+        + "\r\n"
+        + mark.join(["ボルト", '"二行に\nわたる, ; 説明"'])
+        + "\r\n\r\n"
+        + mark.join(["ナット", ""])
+    )
+    reading = parse("a.csv", source.encode("cp932"))
+    assert [(b.text, b.place) for b in reading.blocks] == [
+        ("品名: ボルト / 備考: 二行にわたる, ; 説明", Place(row=2)),
+        ("品名: ナット", Place(row=4)),
+    ]
+
+
+def test_csv_with_a_title_above_its_header_and_without_any_header():
+    reading = parse("a.csv", "備品一覧,,\n\n品名,数量,場所\n机,12,3階\n".encode())
+    assert [(b.text, b.place.row) for b in reading.blocks] == [("備品一覧", 1), ("品名: 机 / 数量: 12 / 場所: 3階", 4)]
+    assert [text for _, text in rows(parse("a.csv", b"1,2,3\n4,5,6\n"))] == ["1 / 2 / 3", "4 / 5 / 6"]
+
+
+def test_csv_with_a_lost_quotation_mark_keeps_its_rows():
+    source = "品名,備考\n" + 'ボルト,"閉じない\n' + "ナット,あり\n" * 100
+    reading = parse("a.csv", source.encode())
+    assert len(reading.blocks) == 101
+    assert "引用符" in reading.doubts[0]
