@@ -49,7 +49,7 @@ def poc(
     say(f"{'中断した実行の続き' if resumed else '実行'}: {shown(run)}")
     begun = time.monotonic()
     offered = {"project": str(project.folder), "run": str(run), "reader": "llm" if url else "extractive"}
-    with JsonLines(run / ".running", wait=False):  # a second poc on this run is refused at once
+    with JsonLines(run / "notebooks" / ".running", wait=False):  # a second poc on this run is refused at once
         for notebook in notebooks.numbered():
             started = time.monotonic()
             given = {key: offered[key] for key in notebooks.parameters(notebook) if key in offered}
