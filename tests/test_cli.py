@@ -20,6 +20,7 @@ from kit.evaluation.runs import new_run
 from kit.interface import cli
 from kit.interface.project import find_project
 from kit.interface.steps import about, build_store
+from kit.trust.durable import JsonLines
 from kit.trust.seal import seal
 from tests.projects import DOCUMENTS, small_project
 
@@ -455,6 +456,17 @@ def test_a_notebook_that_fails_stops_the_poc_with_its_own_lines(here):
     assert [line.split(": ")[0] for line in lines[-3:]] == ["エラー", "考えられる原因", "次にすること"]
     assert "127.0.0.1:9" in lines[-3]
     assert "Traceback" not in done.stderr
+
+
+def test_a_second_poc_on_the_same_run_is_refused(kit, here):
+    small_project(here / "p")
+    notebooks = here / "runs" / "20260101-000000-p" / "notebooks"
+    with JsonLines(notebooks / ".running"):
+        code, shown, told = kit("poc", "p")
+    assert (code, shown) == (1, "")
+    assert told.splitlines()[0].endswith("runs/20260101-000000-p")
+    assert [line.split(": ")[0] for line in told.splitlines()[1:]] == ["エラー", "考えられる原因", "次にすること"]
+    assert [path.name for path in notebooks.iterdir()] == [".running"]
 
 
 def test_a_url_outside_is_refused_before_anything_runs(kit, here):
