@@ -130,7 +130,7 @@ def test_a_bar_counts_documents():
         for _ in range(3):
             bar(object())
         assert (bar._bar.n, bar._bar.total) == (3, None)
-        bar._bar.close()
+        del bar
     assert "文書の登録: 3件" in screen.getvalue()
 
 
