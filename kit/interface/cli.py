@@ -1,6 +1,6 @@
 """The command line: each verb is one call of the kit, with Japanese help, ``--json`` and clear exit codes.
 
-Exit codes: 0 done (whatever the decision), 1 the three-line error was shown, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done (whatever the decision), 1 the three-line error was shown or a check failed, 2 wrong usage, 130 interrupted.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # `kit … | head`: what is left in the buffer must not be written at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return 1 if isinstance(result, dict) and result.get("ok") is False else 0  # kit check with a ×
 
 
 def _json(result: Any) -> str:
