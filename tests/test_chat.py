@@ -123,8 +123,8 @@ def test_a_passing_trouble_is_tried_again(scripted, chat, trouble):
         (400, 1, "model_error"),
         (413, 1, "model_error"),
         (422, 1, "model_error"),
-        (401, 3, "infrastructure_error"),
-        (404, 3, "infrastructure_error"),
+        (401, 1, "infrastructure_error"),
+        (404, 1, "infrastructure_error"),
     ],
 )
 def test_whose_doing_a_lasting_trouble_is(scripted, chat, trouble, tries, state):

@@ -102,6 +102,9 @@ def test_a_bad_price_table_is_a_failure(project, monkeypatch):
     found = item("単価表")
     assert found.ok is False
     assert "yen_per_hour" in found.found
+    (project / "kit.toml").write_text("runs = [")
+    found = item("設定")
+    assert found.ok is False and "TOML の書き方に誤りがあります" in found.found and "該当行" in found.remedy
 
 
 def test_the_ledger_is_checked(project):

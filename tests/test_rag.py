@@ -6,6 +6,7 @@ import kit
 from kit.answering.extractive import NOT_FOUND, ExtractiveReader
 from kit.answering.rag import KeywordSearch, Rag
 from kit.errors import DataError, SettingsError
+from kit.improving.synonyms import Synonym
 from kit.knowledge.store import Store
 from kit.records import EVERYONE, Answer, Block, Document, Place, Step
 
@@ -128,6 +129,7 @@ def test_identity_changes_with_documents_readers_and_reader(store):
     before = Rag(store).identity
     assert Rag(Store(store.path)).identity == before
     assert Rag(store, Echo()).identity != before
+    assert Rag(store, expand=Synonym("休み", "休暇").expand).identity != before
     assert Rag(store, ExtractiveReader(top=3)).identity != before
     keyword = KeywordSearch(store).identity
     store.remove(["休暇.txt"])

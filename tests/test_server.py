@@ -1,6 +1,7 @@
 """The chat client and the LLM reader on a real vLLM server with a tiny random-weight model."""
 
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,9 +10,12 @@ import pytest
 from kit.answering.llm import SCHEMA, LLMReader
 from kit.answering.rag import Rag
 from kit.errors import ServerError
+from kit.evaluation.runs import read_evaluation
+from kit.interface.poc import poc
 from kit.knowledge.store import Store
 from kit.records import Block, Chunk, Document, Hit, Place
 from kit.serving.chat import ChatError, connect
+from tests.projects import small_project
 
 pytestmark = pytest.mark.server
 
@@ -123,6 +127,20 @@ def test_many_at_once(chat):
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(lambda i: chat.ask(f"質問{i}", max_tokens=4), range(24)))
     assert all(reply.completion_tokens >= 1 for reply in replies)
+
+
+@pytest.mark.notebooks
+def test_a_poc_with_the_server_as_candidate(vllm_url, tmp_path, monkeypatch):
+    monkeypatch.setenv("KIT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("KIT_LLM_URL", raising=False)
+    decision = poc(small_project(tmp_path / "総務PoC", repeat=1), url=vllm_url, progress=str)
+    assert "KIT_LLM_URL" not in os.environ  # the next poc in this process must not find it
+    rows = [row for row in read_evaluation(decision.folder).rows if row.arm == "candidate"]
+    assert len(rows) == 8 and sum(row.prompt_tokens > 100 for row in rows) >= 6  # without a hit nobody is asked
+    assert not {row.state for row in rows} & {"infrastructure_error", "not_run"}
+    assert decision.outcome in ("NO-GO", "EXTEND")  # a random model is never good enough
+    page = (decision.folder / "summary.html").read_text(encoding="utf-8")
+    assert "tiny" in page and "外部送信あり" not in page
 
 
 def test_an_unknown_model_names_what_is_served(vllm_url):

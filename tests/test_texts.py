@@ -32,6 +32,8 @@ def paths(reading):
         ("申\u200b請\u202e書\ufeff\u00ad\u2066", "申請書"),
         ("命令\U000e0041\U000e007f", "命令"),
         ("半\ud800端", "半\ufffd端"),
+        ("①20日 ②3日、①②の順", "1 20日 2 3日、1 2の順"),  # NFKC alone makes 120日 of it
+        ("10³ 1½ 5㎡ x²", "10 3 1 1\u20442 5m2 x2"),
         ("葛\U000e0100城", "葛\U000e0100城"),  # a variation selector is part of a name
     ],
 )

@@ -66,8 +66,8 @@ class Rag:
 
     @property
     def identity(self) -> str:
-        """What would change the answers: documents and reader. A run is resumed only while it stays the same."""
-        return f"{self.store.fingerprint()} {self.reader.identity}"
+        """What would change the answers: documents, reader, expansion. A run is resumed only while it stays the same."""
+        return f"{self.store.fingerprint()} {self.reader.identity}" + (f" {self._expand!r}" if self._expand else "")
 
     def __call__(self, question: str, *, user: str = "") -> Answer:
         """Answer one question as one user.

@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kit import settings
@@ -41,7 +42,6 @@ def poc(
     config = settings.load()
     if url:
         check_url(url, config.allowed_hosts)
-        os.environ["KIT_LLM_URL"] = url  # the notebooks' kernels read it like any other setting
     sealed = seal_project(project)
     label = name or project.name
     run = new_run(config.runs, label) if new else open_run(config.runs, label, sealed, last="summary.html")
@@ -49,7 +49,8 @@ def poc(
     say(f"{'中断した実行の続き' if resumed else '実行'}: {shown(run)}")
     begun = time.monotonic()
     offered = {"project": str(project.folder), "run": str(run), "reader": "llm" if url else "extractive"}
-    with JsonLines(run / "notebooks" / ".running", wait=False):  # a second poc on this run is refused at once
+    # A second poc on this run is refused at once.
+    with JsonLines(run / "notebooks" / ".running", wait=False), _environment("KIT_LLM_URL", url):
         for notebook in notebooks.numbered():
             started = time.monotonic()
             given = {key: offered[key] for key in notebooks.parameters(notebook) if key in offered}
@@ -62,6 +63,20 @@ def poc(
             f"{shown(run)} にサマリーがありません。", "ノートブック 09 が最後まで進んでいません。", f"`kit summary {shown(run)}` を実行してください。"
         )
     return decision
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for the notebooks' kernels, which read it like any other setting; "" leaves it as it is."""
+    before = os.environ.get(name)
+    os.environ |= {name: value} if value else {}
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[name] = before
+        elif value:
+            del os.environ[name]
 
 
 def shown(path: Path) -> str:

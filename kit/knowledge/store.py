@@ -349,9 +349,10 @@ def _store_errors(path: Path) -> Iterator[None]:
         raise
     except (OSError, RuntimeError, ValueError) as error:  # LanceDB raises all three
         full = "No space left" in str(error) or getattr(error, "errno", 0) == 28
+        broken = f"ストアのファイルが壊れているか、読み書きの権限がありません（{' '.join(str(error).split())[:200]}）。"
         raise StoreError(
-            f"RAGストア {path} を操作できません（{' '.join(str(error).split())[:200]}）。",
-            "ディスクの空きがありません。" if full else "ストアのファイルが壊れているか、読み書きの権限がありません。",
+            f"RAGストア {path} を操作できません。",
+            "ディスクの空きがありません。" if full else broken,
             "空きを作り、同じ操作をもう一度実行してください。登録済みの文書は失われていません。"
             if full
             else f"権限を確かめてください。直らない場合は {path} を別名にして、ノートブック 02 で作り直せます。",

@@ -28,6 +28,9 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
     "\U000e0000-\U000e007f]"
 )
+_ENCLOSED, _RAISED = "①-⒛⓪㉑-㉟㊱-㊿", "²³¹¼-¾⁰-⁹₀-₉⅐-⅟"
+# Between a digit and a sign that NFKC turns into digits: ①20日 must not become 120日, nor 10³ 103.
+_GLUED = re.compile(rf"(?<=\d)(?=[{_ENCLOSED}{_RAISED}])|(?<=[{_ENCLOSED}])(?=[\d{_ENCLOSED}])")
 _READABLE = re.compile(rf"[{CJK}\u0020-\u007e\u00a1-\u04ff\u2000-\u303f\uff00-\uffef]")
 _CUT_WORD = re.compile(rf"(?<=[{CJK}])[ \t]*\n[ \t]*(?=[ぁ-んー])")
 _SOURCE_BREAK = re.compile(
@@ -75,7 +78,7 @@ class Reading:
 def clean(text: str) -> str:
     r"""Normalise text once and for all: NFKC, ``\n`` line ends, nothing invisible but ``\n`` and ``\t``."""
     text = re.sub("[\ud800-\udfff]", "\ufffd", _NEWLINES.sub("\n", text))
-    return unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    return unicodedata.normalize("NFKC", _GLUED.sub(" ", _INVISIBLE.sub("", text)))
 
 
 @lru_cache(maxsize=4096)  # table cells repeat

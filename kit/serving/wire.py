@@ -7,6 +7,7 @@ imported at the top: nobody needs this module before a server is to be called.
 
 import asyncio
 import concurrent.futures
+import errno
 import json
 import os
 import random
@@ -23,7 +24,7 @@ from kit.records import State
 from kit.trust import egress
 
 RETRIES = 2
-"""Further tries after an infrastructure error; never after a time-out, which would only load a slow server more."""
+"""Further tries after trouble that may pass; never after a time-out, which would only load a slow server more."""
 _BACKOFF_S = 0.3
 CONNECT_S = 10.0
 """Longest wait for a connection to open; past it the server counts as lost, not as slow."""
@@ -43,6 +44,8 @@ _ADVICE = {
     "request": ("モデルの文脈長を超えたか、対応しない指定です。", "渡す資料（top）か max_tokens を減らします。"),
 }
 _OWN_DOING: dict[str, State] = {"late": "timeout", "request": "model_error"}
+_PASSING = ("lost", "unreadable", "server")
+"""Kinds that the next try may be spared; a wrong key, path or certificate stays wrong."""
 
 
 class ChatError(ServerError):
@@ -53,11 +56,14 @@ class ChatError(ServerError):
         cause: The likely cause, one sentence.
         remedy: What to do next.
         state: ``timeout`` and ``model_error`` are the candidate's own doing, ``infrastructure_error`` is not.
+        passing: Whether the same request may succeed a moment later.
     """
 
-    def __init__(self, what: str, cause: str, remedy: str, state: State = "infrastructure_error") -> None:
+    def __init__(
+        self, what: str, cause: str, remedy: str, state: State = "infrastructure_error", passing: bool = False
+    ) -> None:
         super().__init__(what, cause, remedy)
-        self.state = state
+        self.state, self.passing = state, passing
 
 
 class Wire:
@@ -114,7 +120,7 @@ class Wire:
             try:
                 return await self._once(path, body, timeout_s, read)
             except ChatError as error:
-                if error.state != "infrastructure_error":
+                if not error.passing:
                     raise
             await asyncio.sleep(_BACKOFF_S * 2**tried * random.uniform(0.5, 1.5))
         return await self._once(path, body, timeout_s, read)
@@ -171,7 +177,8 @@ def _kind(status: int) -> str:
 
 def _lost(url: str, error: Exception) -> ChatError:
     kind = "certificate" if "certificate" in str(error).lower() else "lost"
-    reason = getattr(error, "os_error", error) or type(error).__name__
+    code = getattr(getattr(error, "os_error", error), "errno", None)
+    reason = errno.errorcode.get(code or 0) or str(error) or type(error).__name__
     return _error(kind, f"モデルサーバー {url} と通信できません（{reason}）。", url)
 
 
@@ -181,4 +188,5 @@ def _closed() -> ChatError:
 
 def _error(kind: str, what: str, url: str = "") -> ChatError:
     cause, remedy = _ADVICE[kind]
-    return ChatError(what, cause, remedy.format(url=url), _OWN_DOING.get(kind, "infrastructure_error"))
+    state = _OWN_DOING.get(kind, "infrastructure_error")
+    return ChatError(what, cause, remedy.format(url=url), state, kind in _PASSING)

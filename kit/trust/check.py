@@ -1,5 +1,6 @@
 """Is this machine ready, and does nothing leave it? A table of ○ and ×, each × with its remedy."""
 
+import errno
 import os
 import shutil
 import socket
@@ -57,7 +58,7 @@ def check() -> Checkup:
     try:
         config = settings.load()
     except KitError as error:
-        return Checkup((Item("設定", False, error.what, error.remedy),))
+        return Checkup((_failed("設定", error),))
     return Checkup(tuple(_item(name, look, config) for name, look in _CHECKS.items()))
 
 
@@ -65,8 +66,12 @@ def _item(name: str, look: Callable[[settings.Settings], _Finding], config: sett
     try:
         ok, found, remedy = look(config)
     except KitError as error:
-        ok, found, remedy = False, error.what, error.remedy
+        return _failed(name, error)
     return Item(name, ok, found, remedy if ok is False else "")
+
+
+def _failed(name: str, error: KitError) -> Item:
+    return Item(name, False, f"{error.what}{error.cause}", error.remedy)
 
 
 def _packages(_: settings.Settings) -> _Finding:
@@ -99,7 +104,7 @@ def _server(config: settings.Settings) -> _Finding:
     try:
         socket.create_connection((address, URL(url).port), timeout=3).close()
     except OSError as error:
-        return False, f"{url} に接続できません（{error}）", remedy
+        return False, f"{url} に接続できません（{errno.errorcode.get(error.errno or 0, type(error).__name__)}）", remedy
     return True, f"{url} に接続できます", ""
 
 
