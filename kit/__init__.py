@@ -11,129 +11,79 @@ from kit import settings
 
 settings.go_offline()
 
-if TYPE_CHECKING:
-    from kit.answering.extractive import ExtractiveReader
-    from kit.answering.llm import LLMReader
-    from kit.answering.rag import KeywordSearch, Rag
-    from kit.evaluation.answers import answers
-    from kit.evaluation.arms import arms
-    from kit.evaluation.calibration import calibrate
-    from kit.evaluation.cases import read_cases, read_development
-    from kit.evaluation.criteria import read_criteria
-    from kit.evaluation.decide import decide, read_decision
-    from kit.evaluation.depths import compare_depths
-    from kit.evaluation.evaluate import evaluate, rehearse
-    from kit.evaluation.runs import read_evaluation
-    from kit.improving.adapters import SHAPES, adapter_size, train_tiny
-    from kit.improving.attribution import attribute
-    from kit.improving.synonyms import best_replay, propose
-    from kit.interface.project import find_project
-    from kit.interface.steps import about, build_store, decided_run, open_run, open_store, show
-    from kit.interface.templates import init
-    from kit.interface.widgets import Bar, form
-    from kit.knowledge.files import load
-    from kit.knowledge.store import Store
-    from kit.prices import read_prices
-    from kit.reporting.charts import depth_chart, kpi_chart
-    from kit.reporting.cost import cost
-    from kit.reporting.scenario import scenario
-    from kit.reporting.summary import write_summary
-    from kit.serving.chat import connect
-    from kit.trust.check import check
-    from kit.trust.seal import seal
+if TYPE_CHECKING:  # what editors and mypy see; "as" says that a name is meant for others
+    from kit.answering.extractive import ExtractiveReader as ExtractiveReader
+    from kit.answering.llm import LLMReader as LLMReader
+    from kit.answering.rag import KeywordSearch as KeywordSearch, Rag as Rag
+    from kit.evaluation.answers import answers as answers
+    from kit.evaluation.arms import arms as arms
+    from kit.evaluation.calibration import calibrate as calibrate
+    from kit.evaluation.cases import read_cases as read_cases, read_development as read_development
+    from kit.evaluation.criteria import read_criteria as read_criteria
+    from kit.evaluation.decide import decide as decide, read_decision as read_decision
+    from kit.evaluation.depths import compare_depths as compare_depths
+    from kit.evaluation.evaluate import evaluate as evaluate, rehearse as rehearse
+    from kit.evaluation.runs import read_evaluation as read_evaluation
+    from kit.improving.adapters import SHAPES as SHAPES, adapter_size as adapter_size, train_tiny as train_tiny
+    from kit.improving.attribution import attribute as attribute
+    from kit.improving.synonyms import best_replay as best_replay, propose as propose
+    from kit.interface.project import find_project as find_project
+    from kit.interface.steps import (
+        about as about,
+        build_store as build_store,
+        decided_run as decided_run,
+        open_run as open_run,
+        open_store as open_store,
+        show as show,
+    )
+    from kit.interface.templates import init as init
+    from kit.interface.widgets import Bar as Bar, form as form
+    from kit.knowledge.files import load as load
+    from kit.knowledge.store import Store as Store
+    from kit.prices import read_prices as read_prices
+    from kit.reporting.charts import depth_chart as depth_chart, kpi_chart as kpi_chart
+    from kit.reporting.cost import cost as cost
+    from kit.reporting.scenario import scenario as scenario
+    from kit.reporting.summary import write_summary as write_summary
+    from kit.serving.chat import connect as connect
+    from kit.trust.check import check as check
+    from kit.trust.seal import seal as seal
 
-_HOMES = {
-    "Bar": "kit.interface.widgets",
-    "ExtractiveReader": "kit.answering.extractive",
-    "KeywordSearch": "kit.answering.rag",
-    "LLMReader": "kit.answering.llm",
-    "Rag": "kit.answering.rag",
-    "SHAPES": "kit.improving.adapters",
-    "Store": "kit.knowledge.store",
-    "about": "kit.interface.steps",
-    "adapter_size": "kit.improving.adapters",
-    "answers": "kit.evaluation.answers",
-    "arms": "kit.evaluation.arms",
-    "attribute": "kit.improving.attribution",
-    "best_replay": "kit.improving.synonyms",
-    "build_store": "kit.interface.steps",
-    "calibrate": "kit.evaluation.calibration",
-    "check": "kit.trust.check",
-    "compare_depths": "kit.evaluation.depths",
-    "connect": "kit.serving.chat",
-    "cost": "kit.reporting.cost",
-    "decide": "kit.evaluation.decide",
-    "decided_run": "kit.interface.steps",
-    "depth_chart": "kit.reporting.charts",
-    "evaluate": "kit.evaluation.evaluate",
-    "find_project": "kit.interface.project",
-    "form": "kit.interface.widgets",
-    "init": "kit.interface.templates",
-    "kpi_chart": "kit.reporting.charts",
-    "load": "kit.knowledge.files",
-    "open_run": "kit.interface.steps",
-    "open_store": "kit.interface.steps",
-    "propose": "kit.improving.synonyms",
-    "read_cases": "kit.evaluation.cases",
-    "read_criteria": "kit.evaluation.criteria",
-    "read_decision": "kit.evaluation.decide",
-    "read_development": "kit.evaluation.cases",
-    "read_evaluation": "kit.evaluation.runs",
-    "read_prices": "kit.prices",
-    "rehearse": "kit.evaluation.evaluate",
-    "scenario": "kit.reporting.scenario",
-    "seal": "kit.trust.seal",
-    "show": "kit.interface.steps",
-    "train_tiny": "kit.improving.adapters",
-    "write_summary": "kit.reporting.summary",
+_SURFACE = {
+    "answering.extractive": "ExtractiveReader",
+    "answering.llm": "LLMReader",
+    "answering.rag": "KeywordSearch Rag",
+    "evaluation.answers": "answers",
+    "evaluation.arms": "arms",
+    "evaluation.calibration": "calibrate",
+    "evaluation.cases": "read_cases read_development",
+    "evaluation.criteria": "read_criteria",
+    "evaluation.decide": "decide read_decision",
+    "evaluation.depths": "compare_depths",
+    "evaluation.evaluate": "evaluate rehearse",
+    "evaluation.runs": "read_evaluation",
+    "improving.adapters": "SHAPES adapter_size train_tiny",
+    "improving.attribution": "attribute",
+    "improving.synonyms": "best_replay propose",
+    "interface.project": "find_project",
+    "interface.steps": "about build_store decided_run open_run open_store show",
+    "interface.templates": "init",
+    "interface.widgets": "Bar form",
+    "knowledge.files": "load",
+    "knowledge.store": "Store",
+    "prices": "read_prices",
+    "reporting.charts": "depth_chart kpi_chart",
+    "reporting.cost": "cost",
+    "reporting.scenario": "scenario",
+    "reporting.summary": "write_summary",
+    "serving.chat": "connect",
+    "trust.check": "check",
+    "trust.seal": "seal",
 }
+"""Module → its public names."""
 
-__all__ = [
-    "SHAPES",
-    "Bar",
-    "ExtractiveReader",
-    "KeywordSearch",
-    "LLMReader",
-    "Rag",
-    "Store",
-    "about",
-    "adapter_size",
-    "answers",
-    "arms",
-    "attribute",
-    "best_replay",
-    "build_store",
-    "calibrate",
-    "check",
-    "compare_depths",
-    "connect",
-    "cost",
-    "decide",
-    "decided_run",
-    "depth_chart",
-    "evaluate",
-    "find_project",
-    "form",
-    "init",
-    "kpi_chart",
-    "load",
-    "open_run",
-    "open_store",
-    "propose",
-    "read_cases",
-    "read_criteria",
-    "read_decision",
-    "read_development",
-    "read_evaluation",
-    "read_prices",
-    "rehearse",
-    "scenario",
-    "seal",
-    "settings",
-    "show",
-    "train_tiny",
-    "write_summary",
-]
+_HOMES = {name: f"kit.{module}" for module, names in _SURFACE.items() for name in names.split()}
+__all__ = sorted([*_HOMES, "settings"])
 __version__ = "0.1.0"
 
 

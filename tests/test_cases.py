@@ -5,8 +5,7 @@ import unicodedata
 from datetime import date
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from kit.errors import DataError
 from kit.evaluation.cases import cases_sha256, check_overlap, read_cases, read_squad

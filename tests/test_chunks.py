@@ -2,8 +2,7 @@ import dataclasses
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from kit.knowledge.chunks import CHUNK_CHARACTERS, split
 from kit.knowledge.japanese import sentences

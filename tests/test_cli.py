@@ -7,7 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -219,6 +222,29 @@ def test_seal_twice_is_one_line_in_the_ledger(kit, project, here):
     assert "からの変更として記録" in kit("seal", project)[1]
 
 
+def test_the_time_of_a_seal_is_shown_as_the_clock_here_shows_it(kit, project, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        shown, kept = kit("seal", project)[1], json.loads(kit("seal", project, "--json")[1])
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    here = datetime.fromisoformat(kept["at"]).astimezone(ZoneInfo("Asia/Tokyo"))
+    assert f"、{here:%Y-%m-%d %H:%M:%S}+09:00）" in shown
+    assert kept["at"].endswith("+00:00")
+
+
+def test_a_deadline_that_has_passed_is_told_before_anything_is_sealed(kit, project, here):
+    criteria = project / "criteria.yaml"
+    criteria.write_text("deadline: 2001-01-01\n" + criteria.read_text(encoding="utf-8"), encoding="utf-8")
+    before = (here / "runs" / "ledger.jsonl").read_bytes()
+    for verb in ("seal", "poc"):
+        what, _, remedy = refused(kit(verb, project))
+        assert "2001-01-01" in what and "deadline" in remedy
+    assert (here / "runs" / "ledger.jsonl").read_bytes() == before
+
+
 def test_decide_again_gives_the_same(kit, run):
     before = (run / "decision.json").read_bytes()
     code, shown, told = kit("decide", run)
@@ -236,6 +262,16 @@ def test_summary_is_written_without_a_new_run(kit, run, here):
     assert (code, shown, told) == (0, "社長 へ/summary.en.md\n", "")
     assert [path.name for path in (here / "社長 へ").iterdir()] == ["summary.en.md"]
     assert (run / "rows.jsonl").read_bytes() == rows
+
+
+def test_a_summary_of_a_decision_carried_elsewhere_says_that_no_ledger_was_at_hand(kit, run, here):
+    (here / "他のPC").mkdir()
+    shutil.copy(run / "decision.json", here / "他のPC")
+    kit("summary", run)
+    for folder, told in ((run, False), (here / "他のPC", True)):
+        assert kit("summary", folder)[0] == 0
+        for name in ("summary.html", "summary.md"):
+            assert ("台帳との照合はしていません" in (folder / name).read_text(encoding="utf-8")) == told
 
 
 @pytest.mark.parametrize(
@@ -332,19 +368,20 @@ def test_a_decision_that_was_changed_is_refused(kit, run):
 def test_rows_that_were_changed_are_refused(kit, run):
     path = run / "rows.jsonl"
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
-    refused(kit("decide", run))
+    for verb in ("decide", "summary"):
+        refused(kit(verb, run))
 
 
 def test_a_ledger_that_was_changed_is_refused(kit, project, run):
     path = run.parent / "ledger.jsonl"
     path.write_text(path.read_text(encoding="utf-8").replace("小さなPoC", "大きなPoC", 1), encoding="utf-8")
-    for verb, given in (("seal", project), ("decide", run)):
+    for verb, given in (("seal", project), ("decide", run), ("summary", run)):
         assert "台帳" in refused(kit(verb, given))[0]
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [(["99"], "00_check"), (["03", "-p", "qestion", "x"], "question"), (["04", "-p", "number", "たくさん"], "-p number 20"),
+    [(["99"], "00_check"), (["03", "-p", "qestion", "x"], "question"), (["04", "-p", "number", "たくさん"], "例: -p number "),
      (["04", "-f", "ない.yaml"], "名前: 値"), (["kit.toml.ipynb"], "00_check")],
 )  # fmt: skip
 def test_run_refuses_before_a_kernel_starts(kit, here, arguments, expected):

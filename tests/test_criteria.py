@@ -2,13 +2,13 @@
 
 import hashlib
 import math
+import re
 from pathlib import Path
 
 import pytest
 
 from kit.errors import DataError
-from kit.evaluation import criteria as criteria_module
-from kit.evaluation import metrics, statistics
+from kit.evaluation import criteria as criteria_module, metrics, statistics
 from kit.evaluation.cases import cases_sha256, read_cases
 from kit.evaluation.criteria import cases_path, questions_to_show, read_criteria
 from kit.evaluation.metrics import METRICS
@@ -142,23 +142,45 @@ def test_all_mistakes_are_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "told"),
     [
-        (kpi("metric: right, bar: 0.7, reason: r"), dict(answered=8, unanswered=0), "8 問では、最良の結果でも基準 0.7 を満たすと言い切れません。対象の質問が 9 問以上"),
-        (kpi("metric: wrong_answer, bar: 0.15, reason: r"), dict(answered=18, unanswered=0), "19 問以上"),
-        (kpi("metric: latency_p95, bar: 3, reason: r"), dict(answered=58, unanswered=0), "59 問以上"),
-        (kpi("metric: refusal, bar: 0.8, reason: r"), dict(unanswered=13), "13 問では"),
-        (kpi("metric: refusal, bar: 0.8, reason: r"), dict(unanswered=0), "4行目「kpis[1].metric」: 「答えのない質問で回答を控えた割合」を測れる質問がありません"),
-        (kpi("metric: citation, bar: 0.8, reason: r"), dict(evidence=False), "を測れる質問がありません"),
+        (kpi("metric: right, bar: 0.7, reason: r"), dict(answered=8, unanswered=0), "4行目「kpis[1].bar」: 「正しく対応できた割合」（基準 0.7）には、質問が 9 問以上必要です（今は 8 問）。質問を足すか、bar を 0.687 以下にします。"),
+        (kpi("metric: wrong_answer, bar: 0.15, reason: r"), dict(answered=18, unanswered=0), "19 問以上必要です（今は 18 問）。質問を足すか、bar を 0.154 以上にします"),
+        (kpi("metric: latency_p95, bar: 3, reason: r"), dict(answered=58, unanswered=0), "質問が 59 問以上必要です（今は 58 問）。質問を足すか、この KPI を role: info（参考）にします"),
+        (kpi("metric: refusal, bar: 0.8, reason: r"), dict(unanswered=13), "文書に答えのない質問が 14 問以上必要です（今は 13 問）。質問を足すか、bar を 0.794 以下にします"),
+        (kpi("metric: answer_contained, bar: 0.9, reason: r"), dict(answered=28), "答えのある質問が 29 問以上必要です（今は 28 問）"),
+        (kpi("metric: mrr_at_10, bar: 0.9, reason: r"), dict(answered=28), "根拠文書を書いた質問が 29 問以上必要です（今は 28 問）"),
+        (kpi("metric: refusal, bar: 0.8, reason: r"), dict(unanswered=0), "文書に答えのない質問が 14 問以上必要です（今は 0 問）。質問を足すか、この KPI を外します。"),
+        (kpi("metric: citation, bar: 0.8, reason: r"), dict(evidence=False), "根拠文書を書いた質問が 14 問以上必要です（今は 0 問）"),
+        (HEAD + "kpis:\n" + GATE + "  - {metric: refusal, role: info, bar: 0.8}\n", dict(unanswered=0), "答えのない質問が 1 問以上必要です"),
     ],
 )  # fmt: skip
 def test_a_bar_that_these_questions_can_never_show_is_refused(tmp_path, text, options, told):
     assert told in refusal(write(tmp_path, text, **options))
 
 
+def test_too_few_questions_are_told_as_a_matter_of_both_files(tmp_path):
+    path = write(tmp_path, kpi("metric: refusal, bar: 0.8, reason: r"), unanswered=13)
+    with pytest.raises(DataError) as caught:
+        read_criteria(path)
+    assert caught.value.what.startswith("質問.csv か criteria.yaml に直すところが 1 か所あります。\n")
+    assert caught.value.remedy == f"{tmp_path / '質問.csv'} か {path} の上の箇所を直して保存し、もう一度実行してください。"
+
+
+@pytest.mark.parametrize("metric", ["right", "wrong_answer", "mrr_at_10"])
+@pytest.mark.parametrize("alpha", [0.001, 0.05, 0.2])
+def test_the_bar_that_is_proposed_can_be_met_and_one_step_harder_cannot(metric, alpha):
+    up = METRICS[metric].higher_is_better
+    for n in (2, 8, 13, 58, 300):
+        bar = float(re.search(r"bar を ([\d.]+) 以[上下]に", criteria_module._instead(METRICS[metric], n, alpha))[1])
+        assert questions_to_show(METRICS[metric], bar, alpha) <= n
+        harder = bar + (0.001 if up else -0.001)
+        assert not 0.001 <= harder <= 0.999 or questions_to_show(METRICS[metric], harder, alpha) > n
+
+
 @pytest.mark.parametrize(
     ("name", "bar", "alpha", "needed"),
     [("right", 0.8, 0.05, 14), ("right", 0.9, 0.05, 29), ("right", 0.95, 0.05, 59), ("right", 0.99, 0.05, 299),
      ("wrong_answer", 0.05, 0.05, 59), ("latency_p95", 3.0, 0.05, 59), ("latency_p95", 3.0, 0.01, 90),
-     ("character_f1", 0.5, 0.05, 0), ("yen_per_right", 9.0, 0.05, 0)],
+     ("character_f1", 0.9, 0.05, 29), ("mrr_at_10", 0.95, 0.05, 59), ("yen_per_right", 9.0, 0.05, 0)],
 )  # fmt: skip
 def test_the_fewest_questions_are_those_the_gate_itself_needs(name, bar, alpha, needed):
     metric = METRICS[name]
@@ -166,6 +188,8 @@ def test_the_fewest_questions_are_those_the_gate_itself_needs(name, bar, alpha, 
     for n in (needed - 1, needed) if needed else ():
         if metric.kind == "p95":
             passes = math.isfinite(statistics.quantile_bounds([1.0] * n, 0.95, alpha)[1])
+        elif metric.kind == "mean":
+            passes = statistics.mean_bounds([1.0] * n, alpha)[0] >= bar
         elif metric.higher_is_better:
             passes = statistics.share_bounds(n, n, alpha)[0] >= bar
         else:

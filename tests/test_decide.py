@@ -1,6 +1,7 @@
 """Decisions: nothing unsealed or edited is judged, and ``decision.json`` alone is enough to judge again."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import shutil
@@ -9,10 +10,11 @@ import pytest
 
 from kit.errors import LedgerError, RunError, SealError
 from kit.evaluation.decide import decide, decide_again, read_decision
-from kit.evaluation.evaluate import JOURNAL, evaluate
+from kit.evaluation.evaluate import JOURNAL, evaluate, rows_sha256
 from kit.evaluation.runs import read_evaluation
 from kit.records import Kpi, to_json
 from kit.trust import ledger
+from kit.trust.durable import canonical
 from kit.trust.seal import fingerprint, seal
 from tests.evaluations import RIGHT, Oracle, make_answer, make_cases, make_criteria, sealed_run, wrong_arm
 
@@ -122,6 +124,30 @@ def test_a_repeated_run_of_one_seal_is_counted(tmp_path):
     names = [f"2026112{i}-090000-p" for i in (1, 2)]
     assert [decide(sealed_run(runs, CASES, arms, run=name)).facts["repeat"] for name in names] == [1, 2]
     assert decide_again(runs / names[0]).facts["repeat"] == 1
+
+
+@pytest.mark.parametrize(("ended", "outcome"), [("2026-11-21", "GO"), ("2026-11-22", "NO-GO")])
+def test_the_deadline_is_compared_with_the_day_on_which_the_run_ended(tmp_path, monkeypatch, ended, outcome):
+    monkeypatch.setattr("kit.trust.seal.today", lambda: "2026-11-20")
+    monkeypatch.setattr("kit.evaluation.evaluate.today", lambda: ended)
+    made = sealed_run(tmp_path, CASES, {"a": Oracle(CASES)}, deadline="2026-11-21")
+    assert entries(made)[-1].content["day"] == ended
+    monkeypatch.undo()  # whenever, and wherever, it is judged again
+    for decision in (decide(made), decide_again(made.folder), read_decision(made.folder)):
+        assert (decision.outcome, decision.facts["day"]) == (outcome, ended)
+
+
+def test_a_run_that_kept_no_day_is_judged_by_its_utc_stamp(decided, copied):
+    kept = json.loads((copied / "decision.json").read_text())
+    del kept["facts"]["day"]
+    rehash(kept)
+    (copied / "decision.json").write_text(json.dumps(kept))
+    assert read_decision(copied).kpis == decided.kpis
+
+
+def test_a_run_is_judged_from_within_its_folder(run, monkeypatch):
+    monkeypatch.chdir(run.folder)
+    assert decide_again(".") == decide(run)
 
 
 # --- what is not judged ---------------------------------------------------------------------------------
@@ -246,10 +272,84 @@ def copied(decided, tmp_path):
 
 def test_the_decision_follows_from_its_file_alone(decided, copied):
     again = read_decision(copied)
-    assert again == dataclasses.replace(decided, folder=copied)
+    (note,) = again.facts["notes"]
+    assert "台帳との照合はしていません" in note
+    assert again == dataclasses.replace(decided, folder=copied, facts=decided.facts | {"notes": [note]})
     assert again.kpis[4].high == math.inf
     nan = [to_json(result) for result in (*decided.kpis, *again.kpis)]
     assert json.loads(json.dumps(nan, allow_nan=False)) == nan
+
+
+def rehash(kept):
+    body = {key: value for key, value in kept.items() if key != "sha256"}
+    kept["sha256"] = hashlib.sha256(canonical(body).encode()).hexdigest()
+
+
+def forge(run):
+    """Embellish what no figure follows from, with the file's own hash made to fit."""
+    path = run.folder / "decision.json"
+    kept = json.loads(path.read_text())
+    kept["facts"]["examples"]["bad"] = []
+    rehash(kept)
+    path.write_text(json.dumps(kept))
+
+
+def cut_ledger(run):
+    book = run.folder.parent / ledger.NAME
+    book.write_text("".join(book.read_text().splitlines(keepends=True)[:-1]))
+
+
+def edit_rows(run):
+    journal = run.folder / JOURNAL
+    journal.write_text(journal.read_text().replace("別の答え", "9日"))
+
+
+def move_in(run):
+    """Put the decision of another run of the same questions in its place."""
+    other = sealed_run(run.folder.parent, CASES, {"a": Oracle(CASES)}, RIGHT, run="20261122-090000-p")
+    decide(other)
+    shutil.copy(other.folder / "decision.json", run.folder)
+
+
+@pytest.mark.parametrize("spoil", [forge, cut_ledger, edit_rows, move_in, lambda run: (run.folder / JOURNAL).unlink()])
+def test_a_decision_that_rows_or_ledger_beside_it_contradict_is_refused(run, tmp_path, spoil):
+    decision = decide(run)
+    assert read_decision(run.folder) == decision
+    assert "notes" not in decision.facts
+    spoil(run)
+    found = refused(lambda: read_decision(run.folder), "台帳 ledger.jsonl か測定記録 rows.jsonl と一致しません")
+    assert f"kit decide {run.folder}" in found.remedy
+    alone = tmp_path / "alone" / run.folder.name
+    alone.mkdir(parents=True)
+    shutil.copy(run.folder / "decision.json", alone)
+    assert "照合はしていません" in read_decision(alone).facts["notes"][-1]
+
+
+@pytest.mark.parametrize("spoil", [forge, cut_ledger, move_in])
+def test_judging_again_mends_what_is_only_the_decisions(run, spoil):
+    decision = decide(run)
+    spoil(run)
+    assert decide_again(run.folder).kpis == decision.kpis
+    assert read_decision(run.folder).facts["examples"] == decision.facts["examples"]
+
+
+def test_the_last_decision_in_the_ledger_is_in_force(run):
+    """Another version of the kit judged in between: what this one says is entered once more."""
+    decision = decide(run)
+    ledger.append(run.folder.parent / ledger.NAME, "decision", entries(run)[-1].content | {"decision": "0" * 64})
+    refused(lambda: read_decision(run.folder), "一致しません")
+    decide(run)
+    assert [e.kind for e in entries(run)][-3:] == ["decision"] * 3
+    assert read_decision(run.folder) == decision
+
+
+def test_rows_entered_twice_are_not_judged(run):
+    """A second entry cannot make edited rows the ones that were run."""
+    edited = [dataclasses.replace(row, text="9日", shown="9日") if row.text == "別の答え" else row for row in run.rows]
+    ledger.append(
+        run.folder.parent / ledger.NAME, "rows", {"run": run.folder.name, "sha256": rows_sha256(edited), "count": 80}
+    )
+    refused(lambda: decide(dataclasses.replace(run, rows=tuple(edited))), "記録が台帳と一致しません")
 
 
 def test_no_decision_yet(run):
@@ -329,17 +429,11 @@ def test_layout_is_no_content(copied):
 
 
 def test_a_forged_hash_does_not_make_other_figures_follow(copied):
-    import hashlib
-
-    from kit.trust.durable import canonical
-
     path = copied / "decision.json"
     for name in ("outcome", "point", "states", "point among the facts", "sealed bar", "arm gone"):
         kept = json.loads(path.read_text())
         EDITS[name](kept)
-        kept["sha256"] = hashlib.sha256(
-            canonical({key: value for key, value in kept.items() if key != "sha256"}).encode()
-        ).hexdigest()
+        rehash(kept)
         forged = copied.parent / name
         forged.mkdir()
         (forged / "decision.json").write_text(json.dumps(kept))

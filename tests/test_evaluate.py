@@ -13,13 +13,25 @@ from pathlib import Path
 
 import pytest
 
-from kit.errors import RunError, SealError, ServerError, StoreError
+from kit.answering.extractive import ExtractiveReader
+from kit.answering.rag import KeywordSearch, Rag
+from kit.errors import DataError, RunError, SealError, ServerError, StoreError
 from kit.evaluation.evaluate import JOURNAL, ask, evaluate, rehearse, rows_sha256
 from kit.records import Answer, Case, Kpi, Row
 from kit.trust import ledger
 from kit.trust.durable import JsonLines, read
 from kit.trust.seal import seal
-from tests.evaluations import ABSTAINED, SECONDS, Oracle, make_answer, make_cases, make_criteria, sealed_run, wrong_arm
+from tests.evaluations import (
+    ABSTAINED,
+    RIGHT,
+    SECONDS,
+    Oracle,
+    make_answer,
+    make_cases,
+    make_criteria,
+    sealed_run,
+    wrong_arm,
+)
 
 RUN = "20260101-090000-p"
 CASES = make_cases(3, 1)
@@ -275,6 +287,42 @@ evaluation = sealed_run(Path(sys.argv[1]), cases, {"slow": Slow(cases)})
 
 def lines(error):
     return str(error.value).split("\n")
+
+
+class Reading(Oracle):
+    """An arm that shows sentences of documents."""
+
+    reader = ExtractiveReader()
+
+
+EXACT = Kpi("exact_match", "完全一致", 0.7, "理由")
+F1_GUARD = Kpi("character_f1", "文字F1", 0.1, "理由", "guardrail")
+
+
+@pytest.mark.parametrize(
+    ("kpi", "baseline", "candidate"),
+    [
+        (EXACT, Oracle, Reading), (dataclasses.replace(EXACT, metric="character_f1"), Oracle, Reading),
+        (EXACT, Oracle, lambda cases: KeywordSearch(None)), (EXACT, Oracle, lambda cases: Rag(None)),
+        (F1_GUARD, Reading, Oracle), (F1_GUARD, Oracle, Reading), (F1_GUARD, lambda cases: KeywordSearch(None), Oracle),
+    ],
+)  # fmt: skip
+def test_short_answers_are_not_asked_of_arms_that_show_sentences(tmp_path, kpi, baseline, candidate):
+    arms = {"baseline": baseline(CASES), "candidate": candidate(CASES)}
+    with pytest.raises(DataError, match=rf"「{kpi.label}」（{kpi.metric}）は.+測れません") as caught:
+        sealed_run(tmp_path, CASES, arms, RIGHT, kpi)
+    assert len(lines(caught)) == 3 and "criteria.yaml" in caught.value.remedy
+    assert kinds(tmp_path) == ["seal"]
+    assert [path.name for path in tmp_path.iterdir()] == [ledger.NAME], "not one question was asked"
+
+
+@pytest.mark.parametrize(
+    ("kpi", "baseline", "candidate"),
+    [(EXACT, Reading, Oracle), (F1_GUARD, Oracle, Oracle), (dataclasses.replace(EXACT, role="info"), Reading, Reading)],
+)
+def test_short_answers_may_be_asked_of_others(tmp_path, kpi, baseline, candidate):
+    arms = {"baseline": baseline(CASES), "candidate": candidate(CASES)}
+    assert len(sealed_run(tmp_path, CASES, arms, RIGHT, kpi).rows) == 8
 
 
 def test_another_process_in_the_run_is_refused(tmp_path, go):

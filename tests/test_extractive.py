@@ -2,8 +2,7 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from kit.answering.extractive import NOT_FOUND, SHIPPED, Calibration, ExtractiveReader, find
 from kit.knowledge import japanese

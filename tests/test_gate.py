@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binom
 
 from kit.evaluation import statistics
-from kit.evaluation.gate import Sample, judge, point, score, show, values
+from kit.evaluation.gate import Sample, is_broken, judge, point, score, show, values
 from kit.evaluation.metrics import METRICS
 from kit.records import OPEN_STATES, Kpi, to_json
 from tests.evaluations import RIGHT, make_cases, make_criteria, make_row
@@ -325,8 +325,28 @@ def test_what_a_guardrail_says():
     said = [gate(given, GUARD, baseline=baseline)[0][0].reason for given in (baseline, baseline[::-1])]
     assert said == [
         "比較対象との差の下限-1.5%が許容範囲にある",
-        "比較対象との差の下限-11.6%が許容範囲を外れる",
+        "比較対象との差の下限-11.6%が許容範囲を外れ、まだ決められない",
     ]
+
+
+def test_a_guardrail_that_is_surely_broken_is_not_called_open():
+    """In its best case, too, the candidate is worse than allowed: more questions would not mend that."""
+    baseline = run((200, sample(1.0)))
+    poor = run((160, sample(1.0)), (40, sample(0.0)))
+    results, found, why = gate(poor, dataclasses.replace(RIGHT, bar=0.5), GUARD, baseline=baseline)
+    guard = results[1]
+    assert (results[0].outcome, found, guard.outcome) == ("GO", "EXTEND", "EXTEND")
+    assert guard.high < -GUARD.bar and is_broken(guard) and not is_broken(results[0])
+    assert guard.reason == "比較対象との差の上限-15.8%でも許容範囲を外れ、安全条件を満たしていない"
+    assert why == (
+        "「今より悪くしない」が、最も有利に見積もっても比較対象より許容範囲を超えて悪く、安全条件を満たしていません。"
+        "質問を増やしても変わらないため、候補を直し、まだ使っていない質問で測り直す必要があります。"
+    )
+    opened = run((160, sample(1.0)), (40, sample(state="not_run")))  # they may all have been right
+    result = gate(opened, GUARD, baseline=baseline, error_budget=0.5)[0][0]
+    assert not is_broken(result) and result.reason.endswith("まだ決められない")
+    wrong = dataclasses.replace(GUARD, metric="wrong_answer")
+    assert is_broken(gate(poor, wrong, baseline=baseline)[0][0])
 
 
 def test_what_the_outcome_says():

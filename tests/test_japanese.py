@@ -3,8 +3,7 @@ import string
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from kit.knowledge import japanese
 from kit.knowledge.japanese import grams, normalise, query, sentences, union, words

@@ -1,8 +1,7 @@
 """PDF: lines, paragraphs, pages, passwords, damage. The PDFs are written here, glyph by glyph where it matters."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from kit.knowledge import pdf
 from kit.knowledge.worker import parse

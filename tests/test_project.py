@@ -1,5 +1,6 @@
 """Project folders: what ``kit init`` makes, what is found again, and what is missing."""
 
+import json
 import os
 import re
 import shutil
@@ -15,8 +16,10 @@ from kit.evaluation.criteria import read_criteria
 from kit.evaluation.metrics import METRICS, same_document
 from kit.evaluation.sheets import COLUMNS
 from kit.interface.project import SAMPLE, find_project
+from kit.interface.steps import seal_project
 from kit.interface.templates import init
 from kit.knowledge.files import load
+from tests.projects import small_project
 
 FILES = {"documents", "criteria.yaml", "質問表.xlsx", "使い方.md"}
 HEADINGS = ["番号", "質問", "正解", "根拠文書", "頁", "分類", "質問者"]
@@ -157,6 +160,55 @@ def test_development_questions_that_are_judged_by_are_refused(folder):
     fill_in(folder, development=["質 問７"])
     with pytest.raises(DataError, match="番号 1 = 判定用の番号 8"):
         find_project(folder).cases()
+
+
+def let_read(folder, *readers):
+    text = "".join(f"人事/*,{names}\n" for names in readers)
+    (folder / "documents" / "acl.csv").write_text("パス,閲覧者\n" + text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(("sheet", "row"), [("質問表", 5), ("開発用", 3)])
+def test_an_asker_whom_acl_csv_does_not_know_is_told_by_sheet_row_and_column(folder, sheet, row):
+    fill_in(folder, development=["開発の質問"])
+    book = openpyxl.load_workbook(folder / "質問表.xlsx")
+    book[sheet].cell(row, 7, "jinnji")
+    book.save(folder / "質問表.xlsx")
+    let_read(folder, "jinji;keiri", "yakuin")
+    with pytest.raises(DataError) as caught:
+        find_project(folder).cases()
+    assert f"・シート「{sheet}」 {row}行目 「質問者」列: 「jinnji」は acl.csv にない閲覧者名です。「jinji」の" in caught.value.what
+    (folder / "documents" / "acl.csv").unlink()
+    with pytest.raises(DataError, match="使えるもの: everyone"):
+        find_project(folder).cases()
+    let_read(folder, "jinnji")
+    assert len(find_project(folder).cases()) == 60
+
+
+def test_evidence_that_its_asker_may_not_read_is_refused(tmp_path):
+    folder = small_project(tmp_path / "p")
+    question = {"id": "r", "question": "役員報酬の月額はいくらですか", "answers": [["120万円"]], "evidence": [{"document": "役員報酬.md"}]}
+    sheet = folder / "questions.jsonl"
+    asked = sheet.read_text(encoding="utf-8")
+    sheet.write_text(asked + json.dumps(question) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"読むことのできない根拠文書.*番号 r: 役員報酬\.md（質問者「」）"):
+        find_project(folder).cases()
+    sheet.write_text(asked + json.dumps(question | {"user": "executives"}) + "\n", encoding="utf-8")
+    assert find_project(folder).cases()[-1].user == "executives"
+
+
+def test_everyone_and_all_of_acl_csv_may_ask(tmp_path):
+    folder = small_project(tmp_path / "p")
+    questions = folder / "questions.jsonl"
+    asked = '{"question": "常勤役員の報酬月額は", "answers": [["120万円"]], "user": "%s"}\n'
+    questions.write_text("".join(asked.replace("報酬", name) % name for name in ("executives", "everyone")), encoding="utf-8")
+    assert [case.user for case in find_project(folder).cases()] == ["executives", "everyone"]
+    questions.write_text(asked % "executive", encoding="utf-8")
+    with pytest.raises(DataError, match=r"1行目 「user」: 「executive」は acl\.csv にない閲覧者名です。「executives」の"):
+        seal_project(find_project(folder))
+
+
+def test_the_guide_says_what_a_reader_may_be_called(folder):
+    assert "半角の英数字" in (folder / "使い方.md").read_text(encoding="utf-8")
 
 
 def test_a_development_file_beside_the_criteria_is_used(folder):

@@ -1,11 +1,14 @@
 import dataclasses
+import time
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from kit.errors import LedgerError, SealError
 from kit.records import Criteria, Kpi
 from kit.trust import ledger
-from kit.trust.seal import fingerprint, require, seal
+from kit.trust.seal import fingerprint, require, seal, today
 
 AGREED = Criteria(
     "題", "仮説", "責任者", ("部長",), (Kpi("right", "正しさ", 0.7, "理由"),), 0.05, 0.05, "", 420, 10, "title: 題\n", "質問表.xlsx",
@@ -71,6 +74,38 @@ def test_changed_criteria_of_one_title_name_their_parent(path):
 def test_criteria_of_another_title_have_no_parent(path):
     seal(AGREED, path)
     assert seal(dataclasses.replace(AGREED, title="別の題", text="title: 別の題\n"), path).parent == ""
+
+
+def on(monkeypatch, day):
+    monkeypatch.setattr("kit.trust.seal.today", lambda: day)
+
+
+def test_criteria_whose_deadline_has_passed_are_not_sealed(path, monkeypatch):
+    due = dataclasses.replace(AGREED, deadline="2026-11-21")
+    on(monkeypatch, "2026-11-22")
+    with pytest.raises(SealError, match="期限（2026-11-21）をもう過ぎているため、封印できません") as caught:
+        seal(due, path)
+    assert len(str(caught.value).split("\n")) == 3 and "deadline" in caught.value.remedy
+    assert ledger.entries(path) == []
+    on(monkeypatch, "2026-11-21")  # the last day counts
+    sealed = seal(due, path)
+    start(path, sealed)
+    on(monkeypatch, "2027-01-01")  # what was agreed in time stays agreed
+    assert seal(due, path) == require(due, "run-1", path) == sealed
+
+
+@pytest.fixture(params=["Pacific/Kiritimati", "Etc/GMT+12"])
+def zone(request, monkeypatch):
+    """The earliest and the latest clock of the world: at no time do both show the date of UTC."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield ZoneInfo(request.param)
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_today_is_the_date_of_this_machine(zone):
+    assert today() == f"{datetime.now(zone):%Y-%m-%d}"
 
 
 def test_the_ledger_of_the_settings_is_the_default(tmp_path, monkeypatch):

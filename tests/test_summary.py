@@ -297,8 +297,29 @@ def test_next_steps():
     assert "「応答時間（95%点、秒）」は不明" in steps[0]
     assert summarise(void(), PRICES).steps[0].startswith("実行できなかった質問の原因を除き")  # too much lost: no plan from it
     assert summarise(void(), PRICES, "en").reason.startswith("Too many questions could not be run.")
-    passed = tuple(dataclasses.replace(r, outcome="GO") for r in decision().kpis)
-    assert summarise(decision("EXTEND", kpis=passed), PRICES).steps[0].startswith("実行できなかった質問の原因を除き")
+    used = decision("EXTEND", kpis=decision("GO").kpis)  # every bar is met, but with questions judged by before
+    assert summarise(used, PRICES).steps[0] == "まだ使っていない質問を用意し、同じ基準で測り直す。"
+    assert summarise(used, PRICES, "en").reason == "These questions were judged under other criteria before: GO needs unused ones."
+    late = decision("NO-GO", kpis=decision("GO").kpis)
+    late = dataclasses.replace(late, seal=dataclasses.replace(late.seal, criteria=dataclasses.replace(late.seal.criteria, deadline="2026-11-20")))
+    assert summarise(late, PRICES, "en").reason == "The agreed deadline (2026-11-20) has passed."
+
+
+def broken():
+    """Return a run in which only the guardrail fails, and surely."""
+    kpis = list(decision("GO").kpis)
+    kpis[3] = dataclasses.replace(kpis[3], point=-0.12, low=-0.18, high=-0.07, outcome="EXTEND")
+    return decision("EXTEND", reason="「正しく対応できた割合」が悪い。", kpis=tuple(kpis), states=decision("GO").states)
+
+
+def test_a_broken_guardrail_is_no_matter_of_too_few_questions():
+    made, english = summarise(broken(), PRICES), summarise(broken(), PRICES, "en")
+    assert (made.outcome, made.kpis[3].mark, made.kpis[3].word) == ("EXTEND", "×", "未達")
+    assert made.evidence.startswith("「正しく対応できた割合（比較対象との差）」は−12.0ポイント")
+    assert made.steps[0].startswith("候補が比較対象より明らかに悪い原因")
+    assert "問" not in made.steps[0].replace("質問", "")
+    assert "More questions will not change that" in english.reason
+    assert "mend" in english.steps[0]
 
 
 def test_english_has_no_japanese_of_its_own():

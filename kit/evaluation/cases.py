@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,17 +48,18 @@ class Paragraph:
     cases: tuple[Case, ...]
 
 
-def read_cases(path: str | Path) -> list[Case]:
+def read_cases(path: str | Path, *, readers: Collection[str] | None = None) -> list[Case]:
     """Read questions from a file.
 
     Args:
         path: ``.xlsx`` (sheet 質問表, else the first), ``.csv``, ``.jsonl`` or SQuAD ``.json``. A SQuAD question that
             recurs under another paragraph is ambiguous and is taken once, where it first stands.
+        readers: The names that askers may have; None takes any.
 
     Raises:
         DataError: The file cannot be read, holds no question, or something in it is wrong.
     """
-    cases = _read(Path(path), sheets.QUESTIONS)
+    cases = _read(Path(path), sheets.QUESTIONS, readers)
     if not cases:
         raise DataError(
             f"{path} に質問がまだ1問もありません。",
@@ -68,13 +69,17 @@ def read_cases(path: str | Path) -> list[Case]:
     return cases
 
 
-def read_development(path: str | Path) -> list[Case]:
+def read_development(path: str | Path, *, readers: Collection[str] | None = None) -> list[Case]:
     """Read development questions: sheet 開発用 of an XLSX (none if it is absent or empty), any other file whole.
+
+    Args:
+        path: See ``read_cases``.
+        readers: The names that askers may have; None takes any.
 
     Raises:
         DataError: The file cannot be read, or something in it is wrong.
     """
-    return _read(Path(path), sheets.DEVELOPMENT)
+    return _read(Path(path), sheets.DEVELOPMENT, readers)
 
 
 def check_overlap(cases: Iterable[Case], development: Iterable[Case]) -> None:
@@ -99,18 +104,25 @@ def cases_sha256(cases: Iterable[Case]) -> str:
     return hashlib.sha256(canonical([to_json(case) for case in cases]).encode()).hexdigest()
 
 
-def refuse_if_wrong(path: Path, problems: Problems) -> None:
+def refuse_if_wrong(path: Path, problems: Problems, cause: str = "書き間違いか書き忘れです。", beside: Path | None = None) -> None:
     """Raise one error that tells all that is wrong in a file: the first ten places in their order, then the count.
+
+    Args:
+        path: The file.
+        problems: What is wrong in it; nothing is raised where there are none.
+        cause: What they likely come from.
+        beside: The file that may be mended in its place.
 
     Raises:
         DataError: There are problems.
     """
     if problems:
         lines = [line for _, line in sorted(problems, key=lambda problem: problem[0])]
+        named, places = (f"{beside.name} か {path.name}", f"{beside} か {path}") if beside else (path.name, path)
         raise DataError(
-            _listed(f"{path.name} に直すところが {len(lines)} か所あります。", lines),
-            "書き間違いか書き忘れです。",
-            f"{path} の上の箇所を直して保存し、もう一度実行してください。",
+            _listed(f"{named} に直すところが {len(lines)} か所あります。", lines),
+            cause,
+            f"{places} の上の箇所を直して保存し、もう一度実行してください。",
         )
 
 
@@ -134,7 +146,7 @@ def _listed(head: str, lines: Sequence[str]) -> str:
     return "\n".join([head, *(f"・{line}" for line in lines[:_SHOWN]), *rest])
 
 
-def _read(path: Path, sheet: str) -> list[Case]:
+def _read(path: Path, sheet: str, readers: Collection[str] | None) -> list[Case]:
     problems: Problems = []
     match path.suffix.lower():
         case ".xlsx" | ".xlsm":
@@ -147,12 +159,12 @@ def _read(path: Path, sheet: str) -> list[Case]:
             entries = _first_of_each(read_squad(path))
         case _:
             raise unreadable(path, "Excel ブック", "質問は .xlsx、.csv、.jsonl、.json（SQuAD 形式）で用意します。")
-    cases = _checked(entries, problems)
+    cases = _checked(entries, problems, readers)
     refuse_if_wrong(path, problems)
     return cases
 
 
-def _checked(entries: Sequence[Entry], problems: Problems) -> list[Case]:
+def _checked(entries: Sequence[Entry], problems: Problems, readers: Collection[str] | None) -> list[Case]:
     """Check what holds for questions from any source, and number those without a number."""
     ids: dict[str, Entry] = {}
     questions: dict[str, Entry] = {}
@@ -167,6 +179,8 @@ def _checked(entries: Sequence[Entry], problems: Problems) -> list[Case]:
         if case.user and not READER_NAME.fullmatch(case.user):
             what = "使えません。acl.csv の閲覧者名（半角英数字と . _ @ - で64文字まで）か、空にします。"
             wrong["user"] = f"「{case.user[:40]}」は{what}"
+        elif case.user and readers is not None and case.user not in readers:
+            wrong["user"] = f"「{case.user}」は acl.csv にない閲覧者名です。{suggestion(case.user, sorted(readers))}"
         problems += [(entry.row, f"{entry.place} {entry.columns[field]}: {what}") for field, what in wrong.items()]
     free = (str(number) for number in itertools.count(1) if str(number) not in ids)
     return [entry.case if entry.case.id else replace(entry.case, id=next(free)) for entry in entries]

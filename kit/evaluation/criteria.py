@@ -96,7 +96,8 @@ def read_criteria(path: str | Path) -> Criteria:
         path: ``criteria.yaml``; the file under ``cases`` is taken relative to it.
 
     Raises:
-        DataError: A file cannot be read, or something in the criteria or the questions is wrong.
+        DataError: A file cannot be read, something in the criteria or the questions is wrong, or the questions are too
+            few for the bars.
     """
     file = Path(path)
     problems: Problems = []
@@ -116,10 +117,12 @@ def read_criteria(path: str | Path) -> Criteria:
         "minutes_per_question": top.number("minutes_per_question", "0", 0, 1440),
     }
     refuse_if_wrong(file, problems)
-    cases = read_cases(file.parent / agreed["cases_name"])
+    questions = file.parent / agreed["cases_name"]
+    cases = read_cases(questions)
     for kpi, entry in kpis:
         _check_reachable(kpi, entry, cases, agreed["alpha"])
-    refuse_if_wrong(file, problems)
+    cause = "質問が少なすぎて、最良の結果でも基準を満たすと言い切れないか、質問の正解・根拠文書の欄が空のままです。"
+    refuse_if_wrong(file, problems, cause, questions)
     return Criteria(
         kpis=tuple(kpi for kpi, _ in kpis),
         text=text,
@@ -202,20 +205,36 @@ def _check_reachable(kpi: Kpi, entry: _Mapping, cases: Sequence[Case], alpha: fl
     """Refuse a KPI without questions, and a gate bar that not even a perfect result could be shown to meet."""
     metric = METRICS[kpi.metric]
     n = sum(map(metric.applies, cases))
-    if not n:
-        hint = "質問の正解（空なら答えのない質問）と根拠文書を確かめてください。"
-        entry.say("metric", f"「{metric.label}」を測れる質問がありません。{hint}")
-    elif kpi.role == "gate" and n < (needed := questions_to_show(metric, kpi.bar, alpha)):
-        what = f"{n} 問では、最良の結果でも基準 {kpi.bar:g} を満たすと言い切れません。"
-        entry.say("bar", f"{what}対象の質問が {needed} 問以上必要です。")
+    needed = max(1, questions_to_show(metric, kpi.bar, alpha) if kpi.role == "gate" else 1)
+    if n < needed:
+        what = f"「{metric.label}」（基準 {kpi.bar:g}）には、{_kind(metric)}が {needed} 問以上必要です（今は {n} 問）。"
+        entry.say("bar", f"{what}質問を足すか、{_instead(metric, n, alpha)}。")
+
+
+def _kind(metric: Metric) -> str:
+    """Say which questions a metric counts."""
+    counts = metric.applies(Case("", "", (("",),))), metric.applies(Case("", ""))
+    kinds = {(True, True): "質問", (True, False): "答えのある質問", (False, True): "文書に答えのない質問"}
+    return kinds.get(counts, "根拠文書を書いた質問")
+
+
+def _instead(metric: Metric, n: int, alpha: float) -> str:
+    """Say what can be done without more questions: the hardest bar that a perfect result of n could be shown to meet."""
+    if not n or metric.kind == "p95":
+        return "この KPI を role: info（参考）にします" if n else "この KPI を外します"
+    perfect = alpha ** (1 / n)
+    up = metric.higher_is_better
+    bar = f"{math.floor(perfect * 1000) / 1000:g} 以下" if up else f"{math.ceil((1 - perfect) * 1000) / 1000:g} 以上"
+    return f"bar を {bar}にします"
 
 
 def questions_to_show(metric: Metric, bar: float, alpha: float) -> int:
     """Return the fewest questions with which a perfect result is past the bar at ``alpha``; 0 where none are needed.
 
-    A share of n out of n has the exact lower bound alpha^(1/n); a 95 % quantile has an upper bound once 0.95^n ≤ alpha.
+    A share of n out of n, or a mean of n times 1, has the lower bound alpha^(1/n); a 95 % quantile has an upper bound
+    once 0.95^n ≤ alpha.
     """
-    if metric.kind not in ("share", "p95"):
+    if metric.kind == "yen_per_right":
         return 0
     base = 0.95 if metric.kind == "p95" else bar if metric.higher_is_better else 1 - bar
     return math.ceil(math.log(alpha) / math.log(base))

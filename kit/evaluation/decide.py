@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ from typing import Any
 from kit.errors import SealError
 from kit.evaluation import gate, metrics
 from kit.evaluation.cases import cases_sha256
-from kit.evaluation.evaluate import rows_sha256
+from kit.evaluation.evaluate import JOURNAL, rows_sha256
 from kit.evaluation.metrics import METRICS, right
 from kit.evaluation.runs import read_evaluation, require_file
 from kit.records import Criteria, Decision, Evaluation, Row, Seal, to_json
 from kit.trust import ledger, seal
-from kit.trust.durable import canonical, write_atomically
+from kit.trust.durable import canonical, read, write_atomically
 
 _VERSIONS = ("lancedb", "sudachipy", "sudachidict-core", "scipy", "statsmodels", "papermill")
+_UNCHECKED = "判定ファイルだけから作成しました。台帳が手元にないため、台帳との照合はしていません。"
 
 
 def decide(evaluation: Evaluation) -> Decision:
@@ -37,18 +39,7 @@ def decide(evaluation: Evaluation) -> Decision:
     _require_cases_and_metrics(evaluation, sealed.criteria)
     finished = _require_rows(evaluation, path)
     samples = {arm: gate.score(evaluation.cases, evaluation.of(arm)) for arm in evaluation.arms}
-    facts = _facts(evaluation, path, finished)
-    kpis, outcome, reason = gate.judge(sealed.criteria, samples, finished.at[:10], used=facts["used"])
-    decision = Decision(
-        outcome=outcome,
-        reason=reason,
-        kpis=kpis,
-        seal=sealed,
-        folder=evaluation.folder,
-        arms=evaluation.arms,
-        states=_states(samples),
-        facts=facts | _measured(samples),
-    )
+    decision = _judge(sealed, samples, evaluation.folder, _facts(evaluation, path, finished))
     _keep(decision, samples, path)
     return decision
 
@@ -61,20 +52,19 @@ def decide_again(folder: str | Path) -> Decision:
 def read_decision(folder: str | Path) -> Decision:
     """Judge a run again from its ``decision.json`` alone: nothing else is needed, on any machine.
 
+    Where rows or ledger lie beside it they must agree with it; where there is no ledger the decision's notes say so.
+
     Raises:
         RunError: There is no decision yet.
-        SealError: What is written there does not follow from the samples beside it.
+        SealError: What is written there does not follow from the samples beside it, or rows or ledger contradict it.
+        LedgerError: The ledger's chain is broken.
     """
     path = require_file(Path(folder), "decision.json")
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         sealed = Seal.from_json(kept["seal"])
         samples = {arm: [_sample(item) for item in kept["samples"][arm]] for arm in kept["arms"]}
-        kpis, outcome, reason = gate.judge(
-            sealed.criteria, samples, kept["facts"]["finished"][:10], used=kept["facts"]["used"]
-        )
-        facts = kept["facts"] | _measured(samples)
-        decision = Decision(outcome, reason, kpis, sealed, path.parent, tuple(samples), _states(samples), facts)
+        decision = _judge(sealed, samples, path.parent, kept["facts"])
         follows = _figures(to_json(decision)) == _figures(kept) and seal.fingerprint(sealed.criteria) == sealed.sha256
         sound = follows and kept["sha256"] == _sha256(kept)
     except (ValueError, LookupError, TypeError, AttributeError):  # not JSON, or not what _document wrote
@@ -84,6 +74,29 @@ def read_decision(folder: str | Path) -> Decision:
             f"{path} の判定は、そこに記録された実測値から導けません。",
             "判定ファイルが手で書き換えられたか、別の版のキットで作られています。",
             f"`kit decide {path.parent}` で、元の記録から判定し直してください。",
+        )
+    return _compared(decision, kept["sha256"])
+
+
+def _judge(sealed: Seal, samples: gate.Samples, folder: Path, facts: dict[str, Any]) -> Decision:
+    day = facts.get("day", facts["finished"][:10])  # the UTC date where the run kept no other
+    kpis, outcome, reason = gate.judge(sealed.criteria, samples, day, used=facts["used"])
+    measured = facts | _measured(samples)
+    return Decision(outcome, reason, kpis, sealed, folder, tuple(samples), _states(samples), measured)
+
+
+def _compared(decision: Decision, sha256: str) -> Decision:
+    """Refuse a decision that rows or ledger beside it contradict; where there is no ledger, let the notes say so."""
+    run = decision.folder.resolve()
+    book = run.parent / ledger.NAME
+    if not book.exists():
+        return replace(decision, facts=decision.facts | {"notes": [*decision.facts.get("notes", ()), _UNCHECKED]})
+    entered, rows = _entered(book, run.name), rows_sha256(read(run / JOURNAL))
+    if not entered or entered[-1].get("decision") != sha256 or rows != decision.facts["rows_sha256"]:
+        raise SealError(
+            f"実行 {run.name} の判定が、台帳 {book.name} か測定記録 {JOURNAL} と一致しません。",
+            "判定のあとでどれかが書き換えられたか、台帳の末尾が失われたか、別の場所の実行フォルダに置かれています。",
+            f"`kit decide {run}` で判定し直してください。ほかのマシンで出た判定なら、台帳のないフォルダに置いてください。",
         )
     return decision
 
@@ -119,13 +132,14 @@ def _require_rows(evaluation: Evaluation, path: Path) -> ledger.Entry:
     """Return the ledger's entry of the finished rows, after comparing it with the rows at hand."""
     name = evaluation.folder.name
     found = [e for e in ledger.entries(path) if e.kind == "rows" and e.content["run"] == name]
-    if not found or found[-1].content["sha256"] != rows_sha256(evaluation.rows):
+    digest = rows_sha256(evaluation.rows)
+    if not found or any(entry.content["sha256"] != digest for entry in found):
         raise SealError(
             f"実行 {name} の記録が台帳と一致しません。判定できません。",
             "評価が途中で止まったままか、終わったあとで rows.jsonl が書き換えられています。",
             "途中で止まった場合は `kit poc フォルダ` で続きを実行してください。",
         )
-    return found[-1]
+    return found[0]
 
 
 def _states(samples: gate.Samples) -> dict[str, dict[str, int]]:
@@ -167,6 +181,7 @@ def _facts(evaluation: Evaluation, path: Path, finished: ledger.Entry) -> dict[s
         "repeat": 1 + [e.content["run"] for e in repeats].index(evaluation.folder.name),
         "started": start.at,
         "finished": finished.at,
+        "day": finished.content.get("day", finished.at[:10]),
         "ledger_head": finished.hash,
         "rows_sha256": finished.content["sha256"],
         "versions": {name: metadata.version(name) for name in _VERSIONS},
@@ -214,8 +229,14 @@ def _keep(decision: Decision, samples: gate.Samples, path: Path) -> None:
         "run": decision.folder.name, "outcome": decision.outcome, "rows": decision.facts["rows_sha256"],
         "decision": document["sha256"],
     }
-    if not any(e.kind == "decision" and content.items() <= e.content.items() for e in ledger.entries(path)):
+    entered = _entered(path, decision.folder.name)
+    if not entered or not content.items() <= entered[-1].items():
         ledger.append(path, "decision", content)
+
+
+def _entered(path: Path, run: str) -> list[dict[str, Any]]:
+    """Return what the ledger says of a run's decisions, the last of which is in force."""
+    return [e.content for e in ledger.entries(path) if e.kind == "decision" and e.content["run"] == run]
 
 
 def _document(decision: Decision, samples: gate.Samples) -> dict[str, Any]:

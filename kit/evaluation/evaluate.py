@@ -10,11 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from kit.errors import KitError, SealError
+from kit.answering.extractive import ExtractiveReader
+from kit.answering.rag import KeywordSearch
+from kit.errors import DataError, KitError, SealError
 from kit.evaluation.cases import cases_sha256
-from kit.records import Answer, Case, Evaluation, Evidence, Row, Seal, State, to_json
+from kit.evaluation.metrics import METRICS
+from kit.records import Answer, Case, Criteria, Evaluation, Evidence, Row, Seal, State, to_json
 from kit.trust import ledger
-from kit.trust.durable import JsonLines, canonical, write_atomically
+from kit.trust.durable import JsonLines, Record, canonical, write_atomically
+from kit.trust.seal import today
 
 JOURNAL = "rows.jsonl"
 
@@ -53,11 +57,13 @@ def evaluate(
         progress: Called with (finished, planned) samples.
 
     Raises:
+        DataError: A KPI that decides is measured by a metric that means nothing for these arms.
         SealError: ``cases`` are not the sealed questions, or the run was begun with other systems or criteria, or was
             finished and changed afterwards.
         RunError: Another process is writing this run, or the disk is full; finished samples stay.
     """
     folder = Path(run)
+    _require_valid_metrics(arms, seal.criteria)
     _start(folder, arms, cases, seal, about or {})
     # Interleaved, taking turns to go first: neither arm profits from what the other has just warmed up.
     turns = itertools.cycle((tuple(arms), tuple(reversed(tuple(arms)))))
@@ -74,6 +80,19 @@ def evaluate(
                 progress(len(rows), len(plan))
     _finish(folder, rows)
     return Evaluation(folder, seal, tuple(cases), tuple(arms), tuple(rows))
+
+
+def _require_valid_metrics(arms: Mapping[str, System], criteria: Criteria) -> None:
+    """Refuse to judge by short answers where an arm shows sentences: all would score 0, or beat a baseline of 0."""
+    shows = [isinstance(getattr(arm, "reader", arm), (ExtractiveReader, KeywordSearch)) for arm in arms.values()]
+    senseless = {"gate": shows[-1], "guardrail": shows[0] or shows[-1], "info": False}
+    wrong = [k for k in criteria.kpis if METRICS[k.metric].short_answers_only and senseless[k.role]]
+    if wrong:
+        raise DataError(
+            f"KPI「{wrong[0].label}」（{wrong[0].metric}）は、文書の文をそのまま示す方式では測れません。まだ1問も実行していません。",
+            "抽出型とキーワード検索は文を示すので、短い答えとの一致を測る指標は、候補にも比較対象にも使えません。",
+            "criteria.yaml の metric を answer_contained に替えるか、role を info にして、もう一度実行してください。",
+        )
 
 
 def _start(
@@ -110,7 +129,7 @@ def _start(
 def _finish(folder: Path, rows: Sequence[Row]) -> None:
     """Enter the hash of the finished journal into the ledger, once."""
     if not _finished(folder):
-        content = {"run": folder.name, "sha256": rows_sha256(rows), "count": len(rows)}
+        content = {"run": folder.name, "sha256": rows_sha256(rows), "count": len(rows), "day": today()}
         ledger.append(folder.parent / ledger.NAME, "rows", content)
 
 
@@ -129,8 +148,8 @@ def _require_untouched(folder: Path, rows: Sequence[Row]) -> None:
         )
 
 
-def rows_sha256(rows: Sequence[Row]) -> str:
-    """Return the hash of a run's samples, whatever their order of arrival."""
+def rows_sha256(rows: Sequence[Row | Record]) -> str:
+    """Return the hash of a run's samples, or of their records as journaled, whatever their order of arrival."""
     lines = sorted(canonical(to_json(row)) for row in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

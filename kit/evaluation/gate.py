@@ -1,13 +1,14 @@
 """GO, NO-GO or EXTEND: every KPI's interval against its bar, on the planned number of questions.
 
 GO needs every gate KPI's worst case past its bar, every guardrail held, a complete run and an unchanged seal.
+A guardrail never gives NO-GO; one that is surely broken is told apart from one that is not settled.
 NO-GO needs a gate KPI whose best case misses the bar (Holm over the KPIs) or a passed deadline. All else is EXTEND.
 A failure that the candidate caused counts against it in both cases; infrastructure, judge errors and questions that
 were not run count against it in the worst case and for it in the best.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kit.evaluation import statistics
@@ -41,10 +42,8 @@ def score(cases: Sequence[Case], rows: Mapping[str, Row]) -> list[Sample]:
             for name, metric in METRICS.items()
             if metric.applies(case)
         }
-        if row is None:
-            samples.append(Sample(case.id, "not_run", 0.0, 0.0, scores))
-        else:
-            samples.append(Sample(case.id, row.state, row.seconds, row.yen, scores))
+        ended = (row.state, row.seconds, row.yen) if row is not None else ("not_run", 0.0, 0.0)
+        samples.append(Sample(case.id, *ended, scores))
     return samples
 
 
@@ -56,7 +55,7 @@ def judge(
     Args:
         criteria: The sealed criteria.
         samples: All arms' samples; the baseline is the first arm where there are two or more.
-        today: ISO date of the run's end, compared with the deadline.
+        today: ISO date of the run's end where it ran, compared with the deadline.
         used: Whether the questions led to a decision under other criteria before; they can then give no GO.
 
     Returns:
@@ -114,20 +113,14 @@ def _bounds(kpi: Kpi, alpha: float, samples: Sequence[Sample]) -> tuple[float, f
     worst = values(metric, kpi.metric, samples, best=False)
     best = values(metric, kpi.metric, samples, best=True)
     lower, upper = (worst, best) if metric.higher_is_better else (best, worst)
-    if metric.kind == "share":
-        low = statistics.share_bounds(round(sum(lower)), len(lower), alpha)[0]
-        high = statistics.share_bounds(round(sum(upper)), len(upper), alpha)[1]
-    elif metric.kind == "p95":
-        low = statistics.quantile_bounds(lower, 0.95, alpha)[0]
-        high = statistics.quantile_bounds(upper, 0.95, alpha)[1]
-    elif metric.kind == "mean":
-        low = statistics.mean_bounds(lower, alpha)[0]
-        high = statistics.mean_bounds(upper, alpha)[1]
-    else:
-        yen = [s.yen for s in samples if kpi.metric in s.scores]
-        low = statistics.ratio_bounds(yen, best, alpha)[0]
-        high = statistics.ratio_bounds(yen, worst, alpha)[1]
-    return low, high, len(worst)
+    yen = [s.yen for s in samples if kpi.metric in s.scores]
+    bounds: dict[str, Callable[[Sequence[float]], tuple[float, float]]] = {
+        "share": lambda found: statistics.share_bounds(round(sum(found)), len(found), alpha),
+        "p95": lambda found: statistics.quantile_bounds(found, 0.95, alpha),
+        "mean": lambda found: statistics.mean_bounds(found, alpha),
+        "yen_per_right": lambda found: statistics.ratio_bounds(yen, found, alpha),
+    }
+    return bounds[metric.kind](lower)[0], bounds[metric.kind](upper)[1], len(worst)
 
 
 def _missed(criteria: Criteria, samples: Sequence[Sample]) -> list[Kpi]:
@@ -147,9 +140,8 @@ def _p_value(kpi: Kpi, alpha: float, samples: Sequence[Sample], tests: int) -> f
     if metric.kind == "share":
         best = values(metric, kpi.metric, samples, best=True)
         hits = round(sum(best))
-        if metric.higher_is_better:
-            return statistics.share_p_value_below(hits, len(best), kpi.bar)
-        return statistics.share_p_value_below(len(best) - hits, len(best), 1 - kpi.bar)
+        good, bar = (hits, kpi.bar) if metric.higher_is_better else (len(best) - hits, 1 - kpi.bar)
+        return statistics.share_p_value_below(good, len(best), bar)
     low, high, n = _bounds(kpi, alpha / tests, samples)
     misses = (high < kpi.bar if metric.higher_is_better else low > kpi.bar) if n else False
     return alpha / tests if misses else 1.0
@@ -158,58 +150,63 @@ def _p_value(kpi: Kpi, alpha: float, samples: Sequence[Sample], tests: int) -> f
 def _judge(
     kpi: Kpi, alpha: float, candidate: Sequence[Sample], baseline: Sequence[Sample] | None, missed: bool
 ) -> KpiResult:
-    metric = METRICS[kpi.metric]
+    if kpi.role == "guardrail":
+        return _judge_guardrail(kpi, alpha, candidate, baseline)
     value = point(kpi.metric, candidate)
     beside = point(kpi.metric, baseline) if baseline is not None else None
     low, high, n = _bounds(kpi, alpha, candidate)
-    if kpi.role == "info":
-        return KpiResult(kpi, n, _nan(value), low, high, beside, None, "参考値（判定には使いません）")
-    if kpi.role == "guardrail":
-        return _judge_guardrail(kpi, alpha, candidate, baseline, n)
-    passed = low >= kpi.bar if metric.higher_is_better else high <= kpi.bar
-    bound, verb = ("下限", "に届かず") if metric.higher_is_better else ("上限", "を超え")
-    edge = show(metric, low if metric.higher_is_better else high)
-    if passed:
-        return KpiResult(kpi, n, _nan(value), low, high, beside, "GO", f"区間の{bound}{edge}が基準を満たす")
-    if missed:
-        other, far = ("上限", high) if metric.higher_is_better else ("下限", low)
-        reason = f"区間の{other}{show(metric, far)}でも基準{'に届かない' if metric.higher_is_better else 'を超える'}"
-        return KpiResult(kpi, n, _nan(value), low, high, beside, "NO-GO", reason)
+    outcome, reason = _verdict(kpi, low, high, missed)
     needed = 0
-    if metric.kind == "share" and value is not None:
-        needed = (
-            statistics.questions_needed(value, kpi.bar, alpha)
-            if metric.higher_is_better
-            else statistics.questions_needed(1 - value, 1 - kpi.bar, alpha)
-        )
-    reason = f"区間の{bound}{edge}が基準{verb}、まだ決められない"
-    if not math.isfinite(low if metric.higher_is_better else high):
-        reason = f"質問が足りないか失敗が多いため区間の{bound}が求められず、まだ決められない"
-    return KpiResult(kpi, n, _nan(value), low, high, beside, "EXTEND", reason, needed)
+    if outcome == "EXTEND" and METRICS[kpi.metric].kind == "share" and value is not None:
+        sides = (value, kpi.bar) if METRICS[kpi.metric].higher_is_better else (1 - value, 1 - kpi.bar)
+        needed = statistics.questions_needed(*sides, alpha)
+    return KpiResult(kpi, n, math.nan if value is None else value, low, high, beside, outcome, reason, needed)
+
+
+def _verdict(kpi: Kpi, low: float, high: float, missed: bool) -> tuple[Outcome | None, str]:
+    """Return what an interval says about a bar, and why."""
+    if kpi.role == "info":
+        return None, "参考値（判定には使いません）"
+    metric = METRICS[kpi.metric]
+    up = metric.higher_is_better
+    (near, worst), (far, best) = (("下限", low), ("上限", high)) if up else (("上限", high), ("下限", low))
+    if worst >= kpi.bar if up else worst <= kpi.bar:
+        return "GO", f"区間の{near}{show(metric, worst)}が基準を満たす"
+    if missed:
+        return "NO-GO", f"区間の{far}{show(metric, best)}でも基準{'に届かない' if up else 'を超える'}"
+    if not math.isfinite(worst):
+        return "EXTEND", f"質問が足りないか失敗が多いため区間の{near}が求められず、まだ決められない"
+    return "EXTEND", f"区間の{near}{show(metric, worst)}が基準{'に届かず' if up else 'を超え'}、まだ決められない"
 
 
 def _judge_guardrail(
-    kpi: Kpi, alpha: float, candidate: Sequence[Sample], baseline: Sequence[Sample] | None, n: int
+    kpi: Kpi, alpha: float, candidate: Sequence[Sample], baseline: Sequence[Sample] | None
 ) -> KpiResult:
     """Judge "not worse than the baseline by more than the bar" on paired questions; the figures are differences."""
     metric = METRICS[kpi.metric]
+    sign = 1.0 if metric.higher_is_better else -1.0
+    worst = [sign * v for v in values(metric, kpi.metric, candidate, best=False)]
+    n = len(worst)
     if baseline is None or not n:
         reason = "この指標を測れる質問がない" if baseline else "比較する方式がない"
         return KpiResult(kpi, n, math.nan, -math.inf, math.inf, None, "EXTEND", reason)
-    sign = 1.0 if metric.higher_is_better else -1.0
-    worst = [sign * v for v in values(metric, kpi.metric, candidate, best=False)]
     best = [sign * v for v in values(metric, kpi.metric, candidate, best=True)]
     weak = [sign * v for v in values(metric, kpi.metric, baseline, best=False)]
     strong = [sign * v for v in values(metric, kpi.metric, baseline, best=True)]
     low = statistics.paired_difference_bounds(strong, worst, alpha)[0]
     high = statistics.paired_difference_bounds(weak, best, alpha)[1]
-    difference = sum(worst) / n - sum(weak) / n
-    beside = point(kpi.metric, baseline)
-    if low >= -kpi.bar:
-        reason = f"比較対象との差の下限{show(metric, low, signed=True)}が許容範囲にある"
-        return KpiResult(kpi, n, difference, low, high, beside, "GO", reason)
-    reason = f"比較対象との差の下限{show(metric, low, signed=True)}が許容範囲を外れる"
-    return KpiResult(kpi, n, difference, low, high, beside, "EXTEND", reason)
+    outcome: Outcome = "GO" if low >= -kpi.bar else "EXTEND"
+    told = "にある" if outcome == "GO" else "を外れ、まだ決められない"
+    reason = f"比較対象との差の下限{show(metric, low, signed=True)}が許容範囲{told}"
+    if high < -kpi.bar:
+        reason = f"比較対象との差の上限{show(metric, high, signed=True)}でも許容範囲を外れ、安全条件を満たしていない"
+    difference, beside = sum(worst) / n - sum(weak) / n, point(kpi.metric, baseline)
+    return KpiResult(kpi, n, difference, low, high, beside, outcome, reason)
+
+
+def is_broken(result: KpiResult) -> bool:
+    """Whether a guardrail is surely broken: even its best case is worse than the baseline by more than the bar."""
+    return result.kpi.role == "guardrail" and result.high < -result.kpi.bar
 
 
 def _outcome(
@@ -223,20 +220,24 @@ def _outcome(
     if criteria.deadline and today > criteria.deadline:
         return "NO-GO", f"判定の期限（{criteria.deadline}）を過ぎたため、事前の取り決めにより撤退とします。"
     if open_share > criteria.error_budget:
-        return "EXTEND", (
-            f"実行できなかった質問が{open_share:.1%}あり、許容した{criteria.error_budget:.1%}を超えたため、"
-            "原因を除いてやり直す必要があります。"
-        )
+        shares = f"実行できなかった質問が{open_share:.1%}あり、許容した{criteria.error_budget:.1%}を超えた"
+        return "EXTEND", f"{shares}ため、原因を除いてやり直す必要があります。"
     if waiting:
-        names = "、".join(f"「{r.kpi.label}」" for r in waiting)
-        needed = max(r.needed for r in waiting)
-        more = f"（いまの実測値が実力なら、対象の質問が約{needed:,}問あれば8割の確率で決着します）" if needed else ""
-        return "EXTEND", f"{names}は、今回の結果からは基準を満たすとも満たさないとも言い切れません{more}。"
+        return "EXTEND", _reason_to_wait(waiting)
     if used:
-        return "EXTEND", (
-            "同じ質問で、別の判定基準による判定がすでに行われているため、GOを出すにはまだ使っていない質問が必要です。"
-        )
+        return "EXTEND", "同じ質問で別の判定基準による判定が行われているため、GOを出すにはまだ使っていない質問が必要です。"
     return "GO", "すべての基準を、最も不利に見積もっても満たしています。"
+
+
+def _reason_to_wait(waiting: Sequence[KpiResult]) -> str:
+    broken = [r for r in waiting if is_broken(r)]
+    names = "、".join(f"「{r.kpi.label}」" for r in broken or waiting)
+    if broken:
+        why = f"{names}が、最も有利に見積もっても比較対象より許容範囲を超えて悪く、安全条件を満たしていません。"
+        return f"{why}質問を増やしても変わらないため、候補を直し、まだ使っていない質問で測り直す必要があります。"
+    needed = max(r.needed for r in waiting)
+    more = f"（いまの実測値が実力なら、対象の質問が約{needed:,}問あれば8割の確率で決着します）" if needed else ""
+    return f"{names}は、今回の結果からは基準を満たすとも満たさないとも言い切れません{more}。"
 
 
 def show(metric: Metric, value: float, *, signed: bool = False) -> str:
@@ -244,14 +245,10 @@ def show(metric: Metric, value: float, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
     if not math.isfinite(value):
         return "求められません"
-    if metric.kind in ("share",):
-        return f"{value * 100:{sign}.1f}%"
-    if metric.kind == "p95":
-        return f"{value:{sign}.2f}秒"
-    if metric.kind == "yen_per_right":
-        return f"{value:{sign},.2f}円"
-    return f"{value:{sign}.3f}"
-
-
-def _nan(value: float | None) -> float:
-    return math.nan if value is None else value
+    written = {
+        "share": f"{value * 100:{sign}.1f}%",
+        "p95": f"{value:{sign}.2f}秒",
+        "mean": f"{value:{sign}.3f}",
+        "yen_per_right": f"{value:{sign},.2f}円",
+    }
+    return written[metric.kind]

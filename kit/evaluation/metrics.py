@@ -30,6 +30,7 @@ class Metric:
         valid_for: Readers the metric means something for, in Japanese.
         applies: Which questions count.
         score: The value of one answered row.
+        short_answers_only: Whether it means nothing where whole sentences of the documents are shown.
     """
 
     label: str
@@ -38,6 +39,7 @@ class Metric:
     valid_for: str
     applies: Callable[[Case], bool]
     score: Callable[[Case, Row], float]
+    short_answers_only: bool = False
 
 
 def comparable(text: str) -> str:
@@ -178,10 +180,10 @@ METRICS: dict[str, Metric] = {
     ),
     "mrr_at_10": Metric("根拠の順位の逆数（MRR@10）", "mean", True, _ALL, _has_evidence, _reciprocal_rank),
     "exact_match": Metric(
-        "完全一致", "share", True, _SHORT, _answerable, lambda c, r: exact_match(r.text, c.answers)
+        "完全一致", "share", True, _SHORT, _answerable, lambda c, r: exact_match(r.text, c.answers), True
     ),
     "character_f1": Metric(
-        "文字F1", "mean", True, _SHORT, _answerable, lambda c, r: character_f1(r.text, c.answers)
+        "文字F1", "mean", True, _SHORT, _answerable, lambda c, r: character_f1(r.text, c.answers), True
     ),
     "latency_p95": Metric("応答時間（95%点、秒）", "p95", False, _ALL, _always, lambda c, r: r.seconds),
     "error_rate": Metric("失敗した割合", "share", False, _ALL, _always, lambda c, r: 0.0),

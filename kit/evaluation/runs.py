@@ -76,7 +76,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         RunError: The folder is not a run.
         SealError: Its criteria were not sealed in the ledger beside it before it began.
     """
-    run = Path(folder)
+    run = Path(folder).resolve()  # "." has no name to be found by in the ledger
     kept = Seal.from_json(json.loads(require_file(run, "seal.json").read_text(encoding="utf-8")))
     sealed = seal.require(kept.criteria, run.name, run.parent / ledger.NAME)
     starts = [e for e in ledger.entries(run.parent / ledger.NAME) if e.kind == "run" and e.content["run"] == run.name]

@@ -186,11 +186,14 @@ def _store(options: argparse.Namespace) -> Any:
 
 
 def _seal(options: argparse.Namespace) -> Any:
+    from datetime import datetime
+
     from kit.interface.project import find_project
     from kit.interface.steps import seal_project
 
     sealed = seal_project(find_project(options.folder))
-    text = f"封印しました（台帳 {sealed.sequence} 行目、{sealed.at}）\nSHA-256: {sealed.sha256}"
+    at = datetime.fromisoformat(sealed.at).astimezone().isoformat(" ", "seconds")
+    text = f"封印しました（台帳 {sealed.sequence} 行目、{at}）\nSHA-256: {sealed.sha256}"
     if sealed.parent:
         text += f"\n注意: 前の基準（{sealed.parent[:12]}…）からの変更として記録されました。"
     return {"sha256": sealed.sha256, "sequence": sealed.sequence, "at": sealed.at, "parent": sealed.parent, "text": text}

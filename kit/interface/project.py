@@ -11,7 +11,8 @@ from kit.errors import DataError
 from kit.evaluation.cases import check_overlap, read_cases, read_development
 from kit.evaluation.criteria import cases_path
 from kit.evaluation.metrics import same_document
-from kit.records import Case
+from kit.knowledge.files import ACL_NAME, Rule, read_acl, readers_of
+from kit.records import EVERYONE, Case
 
 DOCUMENTS, CRITERIA, DEVELOPMENT = "documents", "criteria.yaml", "development.jsonl"
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
@@ -64,29 +65,35 @@ class Project:
         """Read the questions that are judged by.
 
         Raises:
-            DataError: The file is wrong or without a question, a question is a development question too, or its
-                evidence stands in a document that is not there.
+            DataError: The file is wrong or without a question, a question is a development question too, its
+                evidence stands in a document that is not there or that its asker may not read, or its asker is nobody
+                in ``acl.csv``.
         """
-        cases = read_cases(self.cases_file)
+        cases = read_cases(self.cases_file, readers=self._readers())
         check_overlap(cases, self.development())
         self._check_evidence(cases)
         return cases
 
     def _check_evidence(self, cases: list[Case]) -> None:
-        """Refuse evidence in documents that are not there: the system would be blamed for the typing slip."""
+        """Refuse evidence that cannot be found: the system would be blamed for a slip in the sheet of questions."""
         names = [file.relative_to(self.documents).as_posix() for file in self.documents.rglob("*") if file.is_file()]
-        wanted = {evidence.document for case in cases for evidence in case.evidence}
-        absent = {gold for gold in wanted if not any(same_document(name, gold) for name in names)}
-        missing = [
-            f"番号 {case.id}: {e.document}" for case in cases for e in case.evidence if e.document in absent
-        ]
-        if missing:
-            more = f"（ほか {len(missing) - 5} 件）" if len(missing) > 5 else ""
-            raise DataError(
-                f"根拠文書が {self.documents} にありません: {'、'.join(missing[:5])}{more}",
-                "文書名の書き間違いか、文書の入れ忘れです。",
-                f"{self.cases_file} の「根拠文書」を直すか、文書を入れてください。",
-            )
+        rules = self._rules()
+        golds = {evidence.document for case in cases for evidence in case.evidence}
+        found = {gold: [name for name in names if same_document(name, gold)] for gold in golds}
+        readers = {gold: {reader for name in found[gold] for reader in readers_of(name, rules)} for gold in golds}
+        named = [(f"番号 {case.id}: {e.document}", case.user, e.document) for case in cases for e in case.evidence]
+        _refuse(
+            [text for text, _, gold in named if not found[gold]],
+            f"根拠文書が {self.documents} にありません",
+            "文書名の書き間違いか、文書の入れ忘れです。",
+            f"{self.cases_file} の「根拠文書」を直すか、文書を入れてください。",
+        )
+        _refuse(
+            [f"{text}（質問者「{user}」）" for text, user, gold in named if not readers[gold] & {EVERYONE, user}],
+            "質問者が読むことのできない根拠文書があります",
+            "「質問者」が空（全員に公開された文書だけを読む人）か、acl.csv がその文書をその人に見せていません。",
+            f"{self.cases_file} の「質問者」に acl.csv の閲覧者名を書くか、答えのない質問として正解と根拠文書を空にしてください。",
+        )
 
     def development(self) -> list[Case]:
         """Read the development questions; empty where there are none.
@@ -94,7 +101,13 @@ class Project:
         Raises:
             DataError: The file is wrong.
         """
-        return read_development(self.development_file) if self.development_file else []
+        return read_development(self.development_file, readers=self._readers()) if self.development_file else []
+
+    def _rules(self) -> list[Rule]:
+        return read_acl(self.documents / ACL_NAME)
+
+    def _readers(self) -> set[str]:
+        return {EVERYONE, *(reader for rule in self._rules() for reader in rule.readers)}
 
     def _repr_html_(self) -> str:
         rows = [
@@ -105,6 +118,12 @@ class Project:
             ("RAGストア", self.store),
         ]
         return views.table(("もの", "場所"), rows, f"プロジェクト {self.name}")
+
+
+def _refuse(found: list[str], what: str, cause: str, remedy: str) -> None:
+    if found:
+        more = f"（ほか {len(found) - 5} 件）" if len(found) > 5 else ""
+        raise DataError(f"{what}: {'、'.join(found[:5])}{more}", cause, remedy)
 
 
 def locate(folder: Path) -> Project:

@@ -31,7 +31,9 @@ _ACL_COLUMNS = (("パス", "path"), ("閲覧者", "readers"))
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Rule:
+    """One line of ``acl.csv``; ``row`` counts from 1, 0 where there is no file."""
+
     row: int
     pattern: str
     readers: tuple[str, ...]
@@ -75,13 +77,13 @@ def load(path: str | Path, *, readers: Sequence[str] | None = None) -> Iterator[
             f"文書を置いてから、もう一度実行してください: cp 文書のファイル {quote(str(root))}/",
         )
     if readers is None:
-        return _documents(named, root, _read_acl(folder / ACL_NAME))
+        return _documents(named, root, read_acl(folder / ACL_NAME))
     principals = (readers,) if isinstance(readers, str) else tuple(readers)
     _check_principals(principals, "引数 readers")
-    return _documents(named, root, [_Rule(0, "*", principals)])
+    return _documents(named, root, [Rule(0, "*", principals)])
 
 
-def _documents(named: list[tuple[str, Path]], root: Path, rules: list[_Rule]) -> Iterator[Document]:
+def _documents(named: list[tuple[str, Path]], root: Path, rules: list[Rule]) -> Iterator[Document]:
     idle = [rule for rule in rules if rule.row and root.is_dir() and not any(rule.matches(name) for name, _ in named)]
     if idle:
         # A misspelt pattern protects nothing, and nobody would notice.
@@ -89,8 +91,7 @@ def _documents(named: list[tuple[str, Path]], root: Path, rules: list[_Rule]) ->
         yield Document("", ACL_NAME, ACL_NAME, problem=f"{lines}に当てはまる文書がありません。綴りを確かめてください。")
     with Worker() as worker:
         for name, path in named:
-            readers = next((rule.readers for rule in reversed(rules) if rule.matches(name)), (EVERYONE,))
-            yield _document(name, path, root, readers, worker)
+            yield _document(name, path, root, readers_of(name, rules), worker)
 
 
 def _document(name: str, path: Path, root: Path, readers: tuple[str, ...], worker: Worker) -> Document:
@@ -156,7 +157,17 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
 
 
-def _read_acl(path: Path) -> list[_Rule]:
+def readers_of(name: str, rules: Sequence[Rule]) -> tuple[str, ...]:
+    """Return who may read a document: the last matching rule says it, else everyone."""
+    return next((rule.readers for rule in reversed(rules) if rule.matches(name)), (EVERYONE,))
+
+
+def read_acl(path: Path) -> list[Rule]:
+    """Read ``acl.csv``; no rules where there is no such file.
+
+    Raises:
+        DataError: It is not a table of paths and readers, or a reader's name cannot be used.
+    """
     if not path.is_file():
         return []
     try:
@@ -176,7 +187,7 @@ def _read_acl(path: Path) -> list[_Rule]:
         if any(record):
             principals = tuple(item.strip() for item in listed.split(";") if item.strip())
             _check_principals(principals, f"「{path}」{row}行目の列「閲覧者」")
-            rules.append(_Rule(row, pattern.replace("\\", "/").removeprefix("./"), principals))
+            rules.append(Rule(row, pattern.replace("\\", "/").removeprefix("./"), principals))
     return rules
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from kit import settings
 from kit.errors import ParameterError
+from kit.evaluation.gate import is_broken
 from kit.prices import Prices, read_prices
 from kit.records import OPEN_STATES, Decision, KpiResult, Outcome
 from kit.reporting import wording
@@ -183,21 +184,23 @@ def _incomplete(decision: Decision) -> bool:
 
 
 def _reason(decision: Decision, lang: Language) -> str:
-    """Return the gate's sentence; in English its own words where the KPIs alone explain the outcome."""
+    """Return the gate's sentence; in English its own words, also where no KPI explains the outcome."""
     words = wording.words(lang)
-    named = [
-        words["quoted"].format(label=wording.label(r, lang)) for r in decision.kpis if r.outcome == decision.outcome
-    ]
+    found = [r for r in decision.kpis if r.outcome == decision.outcome]
+    broken = [r for r in found if is_broken(r)]
     if lang == "en" and _incomplete(decision):
         return str(words["incomplete"])
-    if lang == "ja" or not named:
+    if lang == "ja":
         return plain(decision.reason)
-    return str(words[f"reason_{decision.outcome}"].format(names=words["comma"].join(named)))
+    named = words["comma"].join(words["quoted"].format(label=wording.label(r, lang)) for r in broken or found)
+    kind = "broken" if broken else decision.outcome if found else f"{decision.outcome}_alone"
+    return str(words[f"reason_{kind}"].format(names=named, deadline=decision.seal.criteria.deadline))
 
 
 def _evidence(decision: Decision, lang: Language) -> str:
-    """Return the figure behind the outcome: of the first KPI that shares it, a gate before a guardrail."""
-    found = sorted((r for r in decision.kpis if r.outcome == decision.outcome), key=lambda r: r.kpi.role != "gate")
+    """Return the figure behind the outcome: a broken guardrail, else the first KPI that shares it, gates first."""
+    shared = [r for r in decision.kpis if r.outcome == decision.outcome]
+    found = sorted(shared, key=lambda r: (not is_broken(r), r.kpi.role != "gate"))
     if not found or not math.isfinite(found[0].point) or _incomplete(decision):
         return ""
     line, words = _kpi_line(found[0], lang), wording.words(lang)
@@ -207,7 +210,7 @@ def _evidence(decision: Decision, lang: Language) -> str:
 
 
 def _kpi_line(result: KpiResult, lang: Language) -> KpiLine:
-    mark, word = _MARKS[result.outcome]
+    mark, word = _MARKS["NO-GO" if is_broken(result) else result.outcome]
     return KpiLine(
         label=wording.label(result, lang),
         mark=mark,
@@ -237,15 +240,13 @@ def _steps(decision: Decision, lang: Language) -> tuple[str, ...]:
     standing = words[f"steps_{decision.outcome}"]
     if decision.outcome != "EXTEND":
         return tuple(standing)
-    counts = [
-        words["needs_item" if r.needed else "needs_unknown"].format(
-            label=wording.label(r, lang), needed=r.needed, n=r.n
-        )
-        for r in decision.kpis
-        if r.outcome == "EXTEND"
-    ]
-    if _incomplete(decision) or not counts:
+    waiting = [r for r in decision.kpis if r.outcome == "EXTEND"]
+    if _incomplete(decision):
         return (words["rerun"], *standing)
+    if not waiting or any(map(is_broken, waiting)):
+        return (words["mend" if waiting else "unused"], *standing)
+    text = {True: words["needs_item"], False: words["needs_unknown"]}
+    counts = [text[r.needed > 0].format(label=wording.label(r, lang), needed=r.needed, n=r.n) for r in waiting]
     return (words["needs"].format(list=words["comma"].join(counts)), *standing)
 
 

@@ -1,6 +1,7 @@
 """The seal: criteria become fixed by writing their hash to the ledger before the first sample."""
 
 import hashlib
+from datetime import datetime
 from pathlib import Path
 
 from kit import settings
@@ -8,6 +9,11 @@ from kit.errors import SealError
 from kit.records import Criteria, Seal, to_json
 from kit.trust import ledger
 from kit.trust.durable import canonical
+
+
+def today() -> str:
+    """Return today's ISO date in the time zone of this machine: the one a deadline is meant in."""
+    return datetime.now().astimezone().date().isoformat()
 
 
 def fingerprint(criteria: Criteria) -> str:
@@ -30,6 +36,7 @@ def seal(criteria: Criteria, path: Path | None = None) -> Seal:
         The seal; ``parent`` names the seal of the same title that these criteria replace, if there is one.
 
     Raises:
+        SealError: The deadline of criteria not sealed so far has passed; nothing is written.
         LedgerError: The ledger's chain is broken.
     """
     path = path or settings.load().runs / ledger.NAME
@@ -40,17 +47,17 @@ def seal(criteria: Criteria, path: Path | None = None) -> Seal:
             if entry.content["sha256"] == digest:
                 return Seal(criteria, digest, entry.sequence, entry.at, entry.content["parent"])
             parent = entry.content["sha256"]
-    written = ledger.append(
-        path,
-        "seal",
-        {
-            "title": criteria.title,
-            "sha256": digest,
-            "parent": parent,
-            "cases_sha256": criteria.cases_sha256,
-            "metrics_sha256": criteria.metrics_sha256,
-        },
-    )
+    if criteria.deadline and today() > criteria.deadline:
+        raise SealError(
+            f"判定の期限（{criteria.deadline}）をもう過ぎているため、封印できません（今日は {today()}）。",
+            "期限の書き間違いか、前の基準から直し忘れています。このまま実行しても、GO にはなりません。",
+            "criteria.yaml の deadline を関係者と決め直すか空にして、`kit seal フォルダ` を実行してください。",
+        )
+    agreed = {
+        "title": criteria.title, "sha256": digest, "parent": parent, "cases_sha256": criteria.cases_sha256,
+        "metrics_sha256": criteria.metrics_sha256,
+    }  # fmt: skip
+    written = ledger.append(path, "seal", agreed)
     return Seal(criteria, digest, written.sequence, written.at, parent)
 
 
