@@ -21,6 +21,7 @@ from kit.evaluation.decide import decide
 from kit.evaluation.evaluate import evaluate
 from kit.evaluation.runs import new_run
 from kit.interface import cli
+from kit.interface.poc import _heartbeat
 from kit.interface.project import find_project
 from kit.interface.steps import about, build_store
 from kit.trust.durable import JsonLines
@@ -493,6 +494,22 @@ def test_a_notebook_that_fails_stops_the_poc_with_its_own_lines(here):
     assert [line.split(": ")[0] for line in lines[-3:]] == ["エラー", "考えられる原因", "次にすること"]
     assert "127.0.0.1:9" in lines[-3]
     assert "Traceback" not in done.stderr
+
+
+def test_a_long_notebook_gives_signs_of_life(tmp_path, monkeypatch):
+    monkeypatch.setattr("kit.interface.poc._BEAT_S", 0.02)
+    told, journal = [], tmp_path / "rows.jsonl"
+    with _heartbeat(told.append, "05_evaluate", journal):
+        while not told:
+            time.sleep(0.01)
+        journal.write_bytes(b"{}\n" * 1200)
+        while "測定済み" not in told[-1]:
+            time.sleep(0.01)
+    count = len(told)
+    assert re.fullmatch(r"  05_evaluate    実行中（0 秒経過）", told[0])
+    assert re.fullmatch(r"  05_evaluate    実行中（\d 秒経過、測定済み 1,200 件）", told[-1])
+    time.sleep(0.1)
+    assert len(told) == count
 
 
 def test_a_second_poc_on_the_same_run_is_refused(kit, here):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from kit import settings
 from kit.errors import RunError
 from kit.evaluation.decide import read_decision
+from kit.evaluation.evaluate import JOURNAL
 from kit.evaluation.runs import new_run, open_run
 from kit.interface import notebooks
 from kit.interface.project import find_project
@@ -17,6 +19,8 @@ from kit.interface.steps import seal_project
 from kit.records import Decision
 from kit.trust.durable import JsonLines
 from kit.trust.egress import check_url
+
+_BEAT_S = 30.0
 
 
 def poc(
@@ -32,7 +36,7 @@ def poc(
         url: OpenAI-compatible server that becomes the candidate; "" for the extractive reader.
         name: Name of the run; the folder's name by default.
         new: Start anew instead of going on.
-        progress: Takes one line per notebook.
+        progress: Takes a line per notebook, and one every half minute while it runs.
 
     Raises:
         KitError: The project is not ready, or a notebook failed; what was finished stays in the run's folder.
@@ -45,7 +49,7 @@ def poc(
     sealed = seal_project(project)
     label = name or project.name
     run = new_run(config.runs, label) if new else open_run(config.runs, label, sealed, last="summary.html")
-    resumed = (run / "rows.jsonl").exists()
+    resumed = (run / JOURNAL).exists()
     say(f"{'中断した実行の続き' if resumed else '実行'}: {shown(run)}")
     begun = time.monotonic()
     offered = {"project": str(project.folder), "run": str(run), "reader": "llm" if url else "extractive"}
@@ -54,7 +58,8 @@ def poc(
         for notebook in notebooks.numbered():
             started = time.monotonic()
             given = {key: offered[key] for key in notebooks.parameters(notebook) if key in offered}
-            notebooks.run(str(notebook), run / "notebooks" / notebook.name, given)
+            with _heartbeat(say, notebook.stem, run / JOURNAL):
+                notebooks.run(str(notebook), run / "notebooks" / notebook.name, given)
             say(f"  {notebook.stem:<14} {time.monotonic() - started:5.1f} 秒")
     say(f"合計 {time.monotonic() - begun:.0f} 秒")
     decision = read_decision(run)
@@ -63,6 +68,26 @@ def poc(
             f"{shown(run)} にサマリーがありません。", "ノートブック 09 が最後まで進んでいません。", f"`kit summary {shown(run)}` を実行してください。"
         )
     return decision
+
+
+@contextmanager
+def _heartbeat(say: Callable[[str], None], name: str, journal: Path) -> Iterator[None]:
+    """Say now and then that a notebook is still at work: its own progress bar stays in its kernel."""
+    begun, finished = time.monotonic(), threading.Event()
+
+    def beat() -> None:
+        while not finished.wait(_BEAT_S):
+            samples = journal.read_bytes().count(b"\n") if journal.exists() else 0
+            counted = f"、測定済み {samples:,} 件" if samples else ""
+            say(f"  {name:<14} 実行中（{time.monotonic() - begun:.0f} 秒経過{counted}）")
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
 
 
 @contextmanager
