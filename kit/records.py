@@ -9,7 +9,7 @@ Shares and probabilities are 0.0–1.0, times are seconds, money is yen, tokens 
 import dataclasses
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,7 +73,7 @@ class Document:
     name: str
     """Path below the loaded folder, with ``/``, NFC."""
     title: str
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[Block, ...] = field(default=(), repr=False)
     readers: tuple[str, ...] = (EVERYONE,)
     problem: str = ""
     doubts: tuple[str, ...] = ()
@@ -162,9 +162,9 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     yen: float = 0.0
-    hits: tuple[Hit, ...] = ()
-    trace: Trace = ()
-    prompt: str = ""
+    hits: tuple[Hit, ...] = field(default=(), repr=False)
+    trace: Trace = field(default=(), repr=False)
+    prompt: str = field(default="", repr=False)
     """Exactly what was sent to a model; "" for a reader without one."""
 
     @property
@@ -173,7 +173,7 @@ class Answer:
         return "\n".join((self.text, *(citation.label for citation in self.citations)))
 
     def _repr_html_(self) -> str:
-        lines = [self.text, *(f"出典: {citation.label}" for citation in self.citations)]
+        lines = [self.text, *dict.fromkeys(f"出典: {citation.label}" for citation in self.citations)]
         if self.hint:
             lines.append(f"手がかり: {self.hint}")
         lines.append(f"確信度 {self.confidence:.2f}、{self.seconds:.2f} 秒、{self.reader}")
@@ -219,11 +219,11 @@ class Row:
     arm: str
     state: State
     text: str
-    shown: str
+    shown: str = field(repr=False)
     abstained: bool
     confidence: float
-    cited: tuple[Evidence, ...]
-    retrieved: tuple[Evidence, ...]
+    cited: tuple[Evidence, ...] = field(repr=False)
+    retrieved: tuple[Evidence, ...] = field(repr=False)
     """Best first."""
     seconds: float
     prompt_tokens: int
@@ -266,7 +266,7 @@ class Criteria:
     """ISO date after which no GO can be given; "" for none."""
     monthly_questions: float
     minutes_per_question: float
-    text: str
+    text: str = field(repr=False)
     """The file's text, word for word: what the seal covers."""
     cases_name: str
     cases_sha256: str
@@ -274,19 +274,12 @@ class Criteria:
     metrics_sha256: str
     """Version of the metric code that the seal covers."""
 
-    def _repr_html_(self) -> str:
-        roles = {"gate": "判定に使う", "guardrail": "悪化の歯止め", "info": "参考"}
-        rows = [(roles[kpi.role], kpi.label, f"{kpi.bar:g}", kpi.reason) for kpi in self.kpis]
-        facts = f"質問 {self.cases_count} 問、片側の誤り率 {self.alpha:g}、実行できない質問の許容 {self.error_budget:.0%}"
-        head = views.paragraphs(self.hypothesis, f"責任者: {self.owner}　承認者: {'、'.join(self.approvers)}", facts)
-        return views.paragraphs(self.title) + head + views.table(("役割", "KPI", "基準", "その理由"), rows)
-
 
 @dataclass(frozen=True, slots=True)
 class Seal:
     """Proof that criteria were fixed: their hash and its place in the ledger."""
 
-    criteria: Criteria
+    criteria: Criteria = field(repr=False)
     sha256: str
     sequence: int
     at: str
@@ -309,10 +302,10 @@ class Evaluation:
 
     folder: Path
     seal: Seal
-    cases: tuple[Case, ...]
+    cases: tuple[Case, ...] = field(repr=False)
     arms: tuple[str, ...]
     """Baseline first, candidate last."""
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...] = field(repr=False)
 
     def of(self, arm: str) -> dict[str, Row]:
         """Rows of one arm by case id."""
@@ -351,13 +344,13 @@ class Decision:
 
     outcome: Outcome
     reason: str
-    kpis: tuple[KpiResult, ...]
+    kpis: tuple[KpiResult, ...] = field(repr=False)
     seal: Seal
     folder: Path
     arms: tuple[str, ...]
     states: dict[str, dict[str, int]]
     """Arm → end state → count."""
-    facts: dict[str, Any]
+    facts: dict[str, Any] = field(repr=False)
     """Counts, hashes, versions: what the summary shows beside the KPIs. Plain JSON values."""
 
     def _repr_html_(self) -> str:

@@ -70,7 +70,7 @@ class Settings:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
-        rows = [(name, getattr(self, name), source) for name, source in self.sources.items()]
+        rows = [(name, _shown(getattr(self, name)), source) for name, source in self.sources.items()]
         return views.table(("設定", "値", "出どころ"), rows)
 
 
@@ -136,6 +136,13 @@ def _read_toml(path: Path) -> dict[str, object]:
             hint = f"「{near[0]}」の書き間違いではありませんか。" if near else f"使える設定: {'、'.join(_DEFAULTS)}"
             raise SettingsError(f"{path} に知らない設定「{name}」があります。", hint, f"{path} を直してください。")
     return content
+
+
+def _shown(value: object) -> str:
+    """Write a value as people do."""
+    if isinstance(value, float):
+        return f"{value:g} 秒"  # the only numbers are times
+    return ("、".join(value) if isinstance(value, tuple) else str(value)) or "なし"
 
 
 def _as_list(value: object) -> list[object]:

@@ -17,7 +17,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str 
     Returns:
         HTML text that loads nothing from outside.
     """
-    head = "".join(f'<th style="{_CELL}">{escape(h)}</th>' for h in header)
+    head = "".join(f'<th style="{_CELL};white-space:nowrap">{escape(h)}</th>' for h in header)
     body = "".join(
         "<tr>" + "".join(f'<td style="{_CELL}">{escape(str(value))}</td>' for value in row) + "</tr>" for row in rows
     )

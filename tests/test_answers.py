@@ -10,13 +10,18 @@ from tests.evaluations import ABSTAINED, Oracle, make_answer, make_cases, sealed
 CASES = make_cases(6, 2)
 
 
+def twice(answer):
+    """An answer of two sentences of one place."""
+    return dataclasses.replace(answer, citations=answer.citations * 2)
+
+
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory):
     replies = {
         "Q1": make_answer("1日", confidence=0.9),
         "Q2": make_answer("2日", confidence=0.95),
         "Q3": make_answer("99日", confidence=0.3),
-        "Q4": make_answer("4日", "別.pdf", confidence=0.7),
+        "Q4": twice(make_answer("4日", "別.pdf", confidence=0.7)),
         "Q5": ABSTAINED,
         "Q6": make_answer("6日", state="timeout", error="60秒で打ち切り", confidence=0.0),
         "U2": make_answer("作り話", confidence=0.8),

@@ -13,7 +13,8 @@ from kit.reporting.charts import depth_chart, kpi_chart, waterfall_chart
 
 RIGHT = KpiResult(Kpi("right", "正しく対応できた割合", 0.7, ""), 200, 0.785, 0.731, 0.832, 0.42, "GO", "")
 SLOW = KpiResult(Kpi("latency_p95", "応答時間", 3.0, ""), 200, 2.4, 2.1, math.inf, None, "EXTEND", "")
-DEPTHS = [Depth(1, 14, 20, 0.7, 0.5, 0.85, 0.02), Depth(20, 16, 20, 0.8, 0.6, 0.92, 0.2)]
+DEPTHS = [Depth(1, 14, 20, 0.7, 0.5, 0.85, 0.02, 9, 15), Depth(20, 16, 20, 0.8, 0.6, 0.92, 0.2, 15, 15)]
+NO_EVIDENCE = Depth(1, 14, 20, 0.7, 0.5, 0.85, 0.02)
 STEPS = [("省ける時間", 3_308_000.0), ("計算機", -1200.0), ("固定費", -360_000.0)]
 
 
@@ -32,6 +33,7 @@ CHARTS = {
     "zero": lambda: kpi_chart([changed(RIGHT, point=0.0, low=0.0, high=0.0, bar=0.0)]),
     "depth": lambda: depth_chart(DEPTHS, title="深さと精度"),
     "no depth": lambda: depth_chart([]),
+    "no evidence": lambda: depth_chart([NO_EVIDENCE]),
     "waterfall": lambda: waterfall_chart(STEPS, "差引"),
     "losses": lambda: waterfall_chart([("価値", 0.0), ("固定費", -5.0)], "差引"),
 }
@@ -101,4 +103,4 @@ def test_what_is_left_out():
 def test_the_alternative_text_says_the_same():
     assert kpi_chart([RIGHT]).alt == "各指標の区間と基準の図: 正しく対応できた割合 78.5% (73.1〜83.2%), 基準 70%以上"
     assert "差引 295万円" in waterfall_chart(STEPS, "差引").alt
-    assert "上位 20 件 80.0%（60.0%〜92.0%）、0.20秒" in depth_chart(DEPTHS).alt
+    assert "上位 20 件 80.0%（60.0%〜92.0%）、根拠 15/15問、0.200秒" in depth_chart(DEPTHS).alt

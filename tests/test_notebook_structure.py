@@ -5,6 +5,7 @@ import io
 import json
 import re
 import tokenize
+import unicodedata
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import kit
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 TYPES = ("str", "int", "float", "bool", "list[str]", "list[int]")
+MOST_COLUMNS = 108  # of a half-width letter, in a window 1,280 pixels wide
 MOST_CELLS, MOST_LINES, HARD_LINES, MOST_DEF_LINES = 40, 8, 15, 5
 ABSOLUTE = re.compile(r"(?<![\w.~/:}])/(?:home|root|work|tmp|usr|opt|mnt|srv|var|etc|data|Users)/|\b[A-Za-z]:\\\\?\w")
 SECRET = re.compile(
@@ -114,6 +116,20 @@ def test_code_is_short_and_explained(path):
     kinds = "".join("c" if cell["cell_type"] == "code" else "m" for cell in read(path)["cells"])
     assert kinds.startswith("mcmc"), "prose stands before the first step"
     assert "ccc" not in kinds
+
+
+def test_code_fits_on_the_screen(path):
+    for text in code(path):
+        for line in text.splitlines():
+            wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in line)
+            assert len(line) + wide <= MOST_COLUMNS, line
+
+
+def test_forms_are_labelled_in_japanese(path):
+    for call in nodes(path, ast.Call):
+        if ast.unparse(call.func) == "kit.form":
+            labels = [keyword.arg for keyword in call.keywords if keyword.arg != "button"]
+            assert labels and not [label for label in labels if label.isascii()]
 
 
 def test_logic_lives_in_the_kit(path):

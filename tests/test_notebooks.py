@@ -13,8 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from kit.errors import DataError, KitError, ParameterError, RunError
 from kit.interface import notebooks

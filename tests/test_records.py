@@ -4,8 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from kit import records
 from kit.records import (
@@ -129,6 +128,26 @@ def test_rows_of_one_arm():
     rows = [Row(case, arm, "answered", "", "", False, 1.0, (), (), 0.1, 0, 0, 0.0) for case in "12" for arm in "ab"]
     evaluation = Evaluation(Path("r"), Seal(CRITERIA, "", 1, ""), (), ("a", "b"), tuple(rows))
     assert evaluation.of("b") == {"1": rows[1], "2": rows[3]}
+
+
+def test_a_source_cited_twice_is_shown_once():
+    first, second = Citation("a.docx", "規程", Place(page=3), "文。", "c"), Citation("b.docx", "手順", Place(), "別。", "d")
+    html = Answer("文。\n別。\n文。", (second, first, second))._repr_html_()
+    assert [line.split("（")[0] for line in html.split("出典: ")[1:]] == ["手順", "規程 3頁"]
+
+
+def test_big_records_are_short_as_text():
+    """Jupyter keeps the plain text beside the table: the notebook of 200 questions would be a megabyte."""
+    rows = (Row("1", "a", "answered", "", "", False, 1.0, (), (), 0.1, 0, 0, 0.0),) * 400
+    sealed = Seal(dataclasses.replace(CRITERIA, text="基準" * 5000), "", 1, "")
+    chunk = Chunk("c", "0", "a", "a", "文。" * 500, Place(), 0, ("everyone",))
+    for big in (
+        Evaluation(Path("r"), sealed, (Case("1", "問"),) * 200, ("a",), rows),
+        Decision("GO", "", (), sealed, Path("r"), ("a",), {}, {"examples": ["例" * 5000]}),
+        Answer("文。", hits=(Hit(chunk, 1.0, 1),), prompt="文。" * 500),
+        Document("0", "a.txt", "題", (Block("文。" * 500, Place()),)),
+    ):
+        assert len(repr(big)) < 400
 
 
 BAD = "<script>alert(1)</script>"

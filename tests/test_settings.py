@@ -186,3 +186,10 @@ def test_import_kit_is_light_and_fast():
     runs = [fresh(code) for _ in range(3)]
     assert not HEAVY & set(runs[0][1])
     assert min(seconds for seconds, _ in runs) < 0.3
+
+
+def test_the_table_of_settings_is_written_for_people(monkeypatch):
+    monkeypatch.setenv("KIT_ALLOWED_HOSTS", "a.example,b.example")
+    shown = settings.load()._repr_html_()
+    assert ">なし<" in shown and ">60 秒<" in shown and ">a.example、b.example<" in shown
+    assert "()" not in shown

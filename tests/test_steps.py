@@ -1,6 +1,8 @@
 """The steps that notebooks and the command line share: store, runs, facts about a run, tables to look at."""
 
+import dataclasses
 import json
+import re
 import shutil
 
 import pytest
@@ -14,7 +16,7 @@ from kit.interface import steps
 from kit.interface.project import find_project
 from kit.interface.steps import about, build_store, decided_run, open_run, open_store, show
 from kit.knowledge.store import Store
-from kit.records import Chunk, Hit, Place, Step
+from kit.records import Chunk, Hit, Kpi, Place, Step
 from kit.trust.seal import seal
 from tests.projects import ACL, DOCUMENTS, small_project
 
@@ -89,8 +91,24 @@ def test_a_stopped_pass_takes_nothing_out(project, monkeypatch):
 def test_every_file_is_counted_by_the_progress(project):
     (project.documents / "壊.pdf").write_bytes(b"%PDF-1.7")
     seen = []
-    build_store(project, progress=seen.append)
-    assert sorted(document.name for document in seen) == sorted([*DOCUMENTS, "壊.pdf"])
+    (project.documents / ".ipynb_checkpoints").mkdir()
+    (project.documents / ".ipynb_checkpoints" / "控え.md").write_text("# 控え", encoding="utf-8")
+    build_store(project, progress=lambda *counts: seen.append(counts))
+    assert seen == [(done, len(DOCUMENTS) + 1) for done in range(1, len(DOCUMENTS) + 2)]
+
+
+def test_the_progress_moves_with_each_file_read(project, monkeypatch):
+    """A store writes fifty documents at once; who waits wants to see each of them."""
+    told, loaded = [], steps.load
+
+    def slow(folder):
+        for number, document in enumerate(loaded(folder)):
+            assert len(told) == number
+            yield document
+
+    monkeypatch.setattr(steps, "load", slow)
+    build_store(project, progress=lambda *counts: told.append(counts))
+    assert len(told) == len(DOCUMENTS)
 
 
 def test_an_empty_store_is_not_opened_and_the_remedy_is_to_fill_it(project):
@@ -212,6 +230,24 @@ def test_hits_and_steps_are_tables_without_markup_of_their_own():
     assert "長" * 200 not in html
     steps_html = show((Step("検索", "5 断片", 0.0123), Step("抽出", "", 1.0)))._repr_html_()
     assert "12.3 ミリ秒" in steps_html and "1000.0 ミリ秒" in steps_html
+
+
+def test_criteria_are_shown_with_roles_and_directions(project):
+    criteria = dataclasses.replace(
+        read_criteria(project.criteria), title="<b>題</b>", owner="", approvers=("部長", "室長"),
+        kpis=(
+            Kpi("right", "正しく対応できた割合", 0.7, "<i>理由</i>"),
+            Kpi("right", "正しく対応できた割合", 0.05, "", "guardrail"),
+            Kpi("latency_p95", "応答時間", 3.0, "", "info"),
+        ),
+    )  # fmt: skip
+    html = show(criteria)._repr_html_()
+    cells = re.findall("<td[^>]*>([^<]*)</td>", html)
+    assert cells[:3] == ["判定", "正しく対応できた割合", "70%以上"]
+    assert cells[4:7] == ["安全条件", "正しく対応できた割合（比較対象との差）", "−5ポイント以内"]
+    assert cells[8:11] == ["参考", "応答時間", "3秒以下"]
+    assert "責任者: 未記入　承認者: 部長、室長" in html
+    assert "&lt;b&gt;題" in html and "&lt;i&gt;理由" in html and "<i>" not in html
 
 
 def test_nothing_found_is_said():

@@ -82,6 +82,8 @@ def test_none_shows_nothing(shown):
         ((0.0, 1.0), ipywidgets.FloatSlider, 0.5),
         (["誤った回答", "正しい回答"], ipywidgets.Dropdown, "誤った回答"),
         (True, ipywidgets.Checkbox, True),
+        (420.0, ipywidgets.FloatSlider, 420.0),
+        (0, ipywidgets.FloatSlider, 1.0),
     ],
 )
 def test_each_kind_of_value_has_its_control(shown, initial, kind, value):
@@ -90,6 +92,11 @@ def test_each_kind_of_value_has_its_control(shown, initial, kind, value):
     assert type(controls["値"]) is kind
     press(button, shown)
     assert seen == [value]
+
+
+def test_a_number_can_be_doubled(shown):
+    _, controls, _ = form(shown, lambda 月間件数, 時給: None, 月間件数=420.0, 時給=0.0)
+    assert [(slider.min, slider.max) for slider in controls.values()] == [(1, 840), (1, 100)]
 
 
 def test_a_widget_is_used_as_it_is(shown):

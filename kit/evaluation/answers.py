@@ -1,7 +1,7 @@
 """Look through the answers of a run, right and wrong, with question, gold answer and source."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kit import views
 from kit.evaluation.metrics import right
@@ -15,7 +15,7 @@ class AnswerList:
     """Answers as rows of (id, question, gold, shown, source)."""
 
     kind: str
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str, ...], ...] = field(repr=False)
     found: int
 
     def _repr_html_(self) -> str:
@@ -42,7 +42,7 @@ def answers(evaluation: Evaluation, *, kind: str = KINDS[0], number: int = 5) ->
         row = rows.get(case.id)
         if row is not None and kind == _kind(row.state == "answered" and right(case, row) == 1.0, row.abstained):
             gold = " ＋ ".join(part[0] for part in case.answers) or "（文書に答えなし）"
-            cited = "、".join(f"{e.document} {e.place.label}".strip() for e in row.cited)
+            cited = "、".join(dict.fromkeys(f"{e.document} {e.place.label}".strip() for e in row.cited))
             found.append((-row.confidence, (case.id, case.question, gold, row.text or row.error, cited)))
     shown: Sequence[tuple[str, ...]] = [line for _, line in sorted(found)[:number]]
     return AnswerList(kind, tuple(shown), len(found))

@@ -1,22 +1,26 @@
-"""How deep to search: the same development questions at several numbers of hits, accuracy against time."""
+"""How deep to search: the same development questions at several numbers of hits, accuracy against time.
+
+Two shares tell apart what a deeper search brings: in how many questions the evidence was found at all, and in how
+many it became a right answer.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean
+from statistics import median
 
 from kit import views
 from kit.answering.extractive import Calibration, ExtractiveReader
 from kit.answering.rag import Rag
 from kit.evaluation.evaluate import rehearse
-from kit.evaluation.metrics import right
+from kit.evaluation.metrics import right, same_place
 from kit.evaluation.statistics import share_bounds
 from kit.knowledge.store import Store
-from kit.records import Case
+from kit.records import Case, Evidence, Hit
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """One depth: accuracy (0–1) with its 90 % interval, and mean seconds per question."""
+    """One depth: accuracy (0–1) with its 90 % interval, found evidence, and median seconds per question."""
 
     hits: int
     right: int
@@ -25,6 +29,10 @@ class Depth:
     low: float
     high: float
     seconds: float
+    found: int = 0
+    """Questions whose evidence is among the hits."""
+    evidenced: int = 0
+    """Questions that name their evidence."""
 
     @property
     def label(self) -> str:
@@ -42,10 +50,10 @@ class Depths:
         if not self.points:
             return views.paragraphs("開発用質問がないため、比べられません。質問表の「開発用」シートに書くと比べられます。")
         rows = [
-            (p.label, f"{p.right} / {p.n} 問", f"{p.low:.0%}–{p.high:.0%}", f"{p.seconds * 1000:.0f} ミリ秒")
+            (p.label, f"{p.found} / {p.evidenced} 問", f"{p.right} / {p.n} 問（{p.low:.0%}〜{p.high:.0%}）", f"{p.seconds:.3f} 秒")
             for p in self.points
         ]
-        return views.table(("検索の深さ", "正しく対応", "区間（90%）", "1問あたりの時間"), rows)
+        return views.table(("検索の深さ", "根拠が検索に出た", "正しく対応（90%区間）", "1問あたりの時間（中央値）"), rows)
 
 
 def compare_depths(
@@ -59,11 +67,20 @@ def compare_depths(
         calibration: The confidence curve in use.
         hits: Numbers of hits the reader reads.
     """
+    evidenced = [case for case in cases if case.evidence]
+    ranks = [_rank(case, store.search(case.question, k=max(hits, default=1), as_user=case.user)) for case in evidenced]
     points = []
     for depth in hits if cases else ():
         rows = rehearse(Rag(store, ExtractiveReader(calibration, top=depth)), cases)
         score = sum(round(right(case, rows[case.id])) for case in cases)
         low, high = share_bounds(score, len(cases), 0.05)
-        seconds = mean(row.seconds for row in rows.values())
-        points.append(Depth(depth, score, len(cases), score / len(cases), low, high, seconds))
+        seconds = median(row.seconds for row in rows.values())
+        found = sum(0 < rank <= depth for rank in ranks)
+        points.append(Depth(depth, score, len(cases), score / len(cases), low, high, seconds, found, len(evidenced)))
     return Depths(tuple(points))
+
+
+def _rank(case: Case, hits: Sequence[Hit]) -> int:
+    """Return the rank of the first hit at a gold place, 0 where there is none."""
+    places = ((hit.rank, Evidence(hit.chunk.document, hit.chunk.place)) for hit in hits)
+    return next((rank for rank, place in places if any(same_place(place, gold) for gold in case.evidence)), 0)

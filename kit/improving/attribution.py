@@ -1,7 +1,7 @@
 """Why an answer was wrong: the first station on its way where the gold evidence was lost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from kit import views
@@ -37,7 +37,7 @@ class Failure:
 class Attribution:
     """All wrong answers of one arm, in the order of the questions."""
 
-    failures: tuple[Failure, ...]
+    failures: tuple[Failure, ...] = field(repr=False)
 
     def counts(self) -> dict[str, int]:
         """Return Japanese cause → number, most frequent first."""
@@ -48,6 +48,8 @@ class Attribution:
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
     def _repr_html_(self) -> str:
+        if not self.failures:
+            return views.paragraphs("誤りはありません。")
         return views.table(("原因", "件数"), list(self.counts().items()), f"誤り {len(self.failures)} 件の内訳")
 
 

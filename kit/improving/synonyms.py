@@ -1,12 +1,15 @@
 """A small kaizen step: propose one synonym from a failed question, replay it, keep it only if nothing gets worse.
 
 A synonym adds a word of the documents to a question that uses another word for it. The words come from a failed
-development question and its gold passage; sealed questions are never looked at.
+development question and the sentence that holds its gold answer; sealed questions are never looked at, and the words
+of the answer itself are no synonyms: a search that knows them has been told the answer.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from kit import views
 from kit.answering.rag import Rag
@@ -17,7 +20,10 @@ from kit.knowledge import japanese
 from kit.knowledge.store import Store
 from kit.records import Case
 
-_QUESTION_WORDS, _PASSAGE_WORDS = 3, 5
+_QUESTION_WORDS, _SENTENCE_WORDS = 3, 5
+_HIRAGANA = re.compile(r"[ぁ-ん]+")
+_MEANINGFUL = re.compile(r"(?!何|\d|[ぁ-ん]+$)..+")
+"""Two letters or more, no number, no 「何日」, not hiragana alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,40 +66,45 @@ class Replay:
 
 
 def propose(failures: Sequence[Failure], store: Store) -> list[Synonym]:
-    """Pair the rarest words of failed questions with the weightiest words of their gold passages.
+    """Pair the rarest words of failed questions with the rarest words of the sentences that hold their gold answers.
 
     Args:
         failures: Failures on development questions; only those with a gold answer yield proposals.
         store: Where the gold passages are.
 
     Returns:
-        Proposals, the likeliest of each failure first; empty where nothing can be paired.
+        Proposals; the pairs most alike come first, then those of each failure in turn. Empty where nothing can be
+        paired.
     """
     idf = store.statistics().idf
     each = [_pairs(failure.case, store, idf) for failure in failures if failure.case.answerable]
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*each))
-    return list(dict.fromkeys(synonym for synonym in in_turn if synonym is not None))
+    # Words for one thing often share letters (スマホ and スマートフォン, 最後 and 最終日): those are tried first.
+    return sorted(dict.fromkeys(synonym for synonym in in_turn if synonym is not None), key=_alike, reverse=True)
+
+
+def _alike(pair: Synonym) -> float:
+    """Return the share (0–1) of letters that the words have in common, endings in hiragana left aside."""
+    return SequenceMatcher(None, _HIRAGANA.sub("", pair.asked), _HIRAGANA.sub("", pair.written), autojunk=False).ratio()
 
 
 def _pairs(case: Case, store: Store, idf: Callable[[str], float]) -> list[Synonym]:
-    """Pair the words of a question that its gold passage lacks with the words of the passage that it lacks."""
-    asked = set(japanese.words(japanese.normalise(case.question)))
-    gold = {
-        word
-        for name in store.documents()
-        if any(same_document(name, evidence.document) for evidence in case.evidence)
-        for chunk in store.chunks(name)
-        if contains(chunk.text, case.answers[:1])
-        for word in japanese.words(japanese.normalise(chunk.text))
-    }
+    """Pair the words of a question that its gold passage lacks with the words of the gold sentence that it lacks."""
+    names = [name for name in store.documents() if any(same_document(name, e.document) for e in case.evidence)]
+    chunks = (chunk.text for name in names for chunk in store.chunks(name))
+    passages = [text for text in chunks if contains(text, case.answers[:1])]
+    gold = [text for passage in passages for text in japanese.sentences(passage) if contains(text, case.answers[:1])]
+    asked, answer = _words([case.question]), _words(itertools.chain.from_iterable(case.answers))
 
-    def weightiest(words: set[str], number: int) -> list[str]:
-        meaningful = (word for word in words if len(word) > 1 and not word[0].isdigit())
-        return sorted(meaningful, key=lambda word: (-idf(f"w:{word}"), word))[:number]
+    def rarest(words: set[str], number: int) -> list[str]:
+        return sorted(words, key=lambda word: (-idf(f"w:{word}"), word))[:number]
 
-    pairs = itertools.product(weightiest(asked - gold, _QUESTION_WORDS), weightiest(gold - asked, _PASSAGE_WORDS))
-    # Words for one thing often share a letter (スマホ and スマートフォン, 印鑑 and 押印): those are tried first.
-    return [Synonym(*pair) for pair in sorted(pairs, key=lambda pair: not set(pair[0]) & set(pair[1]))]
+    unknown = rarest(asked - _words(passages), _QUESTION_WORDS)
+    return [Synonym(*p) for p in itertools.product(unknown, rarest(_words(gold) - asked - answer, _SENTENCE_WORDS))]
+
+
+def _words(texts: Iterable[str]) -> set[str]:
+    return set(filter(_MEANINGFUL.fullmatch, (w for t in texts for w in japanese.words(japanese.normalise(t)))))
 
 
 def replay(

@@ -13,15 +13,17 @@ from kit.evaluation import runs
 from kit.evaluation.criteria import read_criteria
 from kit.evaluation.evaluate import System
 from kit.interface.project import Project
-from kit.knowledge.files import load
+from kit.knowledge.files import ACL_NAME, load
 from kit.knowledge.store import Added, Store
 from kit.prices import read_prices
-from kit.records import Document, Hit, Seal, Step, to_json
+from kit.records import Criteria, Document, Hit, KpiResult, Seal, Step, to_json
+from kit.reporting import wording
 from kit.trust.durable import write_atomically
 from kit.trust.egress import check_url
 from kit.trust.seal import seal
 
 _REPORT = "reading.json"
+_ROLES = {"gate": "判定", "guardrail": "安全条件", "info": "参考"}
 
 
 class Html:
@@ -41,18 +43,22 @@ def build_store(project: Project, *, progress: Callable[..., None] | None = None
 
     Args:
         project: The project.
-        progress: Called once per document.
+        progress: Called with (read, planned) files; one that cannot be opened may come on top of those planned.
     """
     store = Store(project.store)
     seen: set[str] = set()
+    files = (f"/{file.relative_to(project.documents)}" for file in project.documents.rglob("*") if not file.is_dir())
+    planned = sum("/." not in name and not name.lower().endswith(f"/{ACL_NAME}") for name in files)
 
     def noted() -> Iterator[Document]:
-        for document in load(project.documents):
+        for done, document in enumerate(load(project.documents), 1):
             if not document.problem:
                 seen.add(document.name)
+            if progress:  # here, not in the store: reading takes the time, and the store works in batches
+                progress(done, planned)
             yield document
 
-    added = store.add(noted(), progress=progress)
+    added = store.add(noted())
     # Only now, after every file was looked at: an interrupted pass must not take documents out.
     store.remove(sorted(store.documents().keys() - seen))
     report = {"unreadable": added.unreadable, "doubts": added.doubts}
@@ -125,14 +131,21 @@ def about(project: Project, store: Store, arms: Mapping[str, System]) -> dict[st
     }
 
 
-def show(items: Sequence[Hit] | Sequence[Step]) -> Html:
-    """Draw search hits or the steps of an answer as a table."""
+def show(items: Sequence[Hit] | Sequence[Step] | Criteria) -> Html:
+    """Draw search hits, the steps of an answer, or agreed criteria with their bars as people write them (70%以上)."""
+    if isinstance(items, Criteria):
+        unjudged = [KpiResult(kpi, 0, 0.0, 0.0, 0.0, None, None, kpi.reason) for kpi in items.kpis]
+        agreed = [(_ROLES[k.kpi.role], wording.label(k, "ja"), wording.bar(k, "ja"), k.reason) for k in unjudged]
+        people = f"責任者: {items.owner or '未記入'}　承認者: {'、'.join(items.approvers) or '未記入'}"
+        risk = f"質問 {items.cases_count} 問、片側の誤り率 {items.alpha * 100:.3g}%、実行できない質問の許容 {items.error_budget * 100:.3g}%"
+        head = views.paragraphs(items.title, items.hypothesis, people, risk)
+        return Html(head + views.table(("役割", "KPI", "基準", "その理由"), agreed))
     hits = [item for item in items if isinstance(item, Hit)]
     if hits:
         rows = [
-            (h.rank, f"{h.score:.1f}", h.chunk.title, h.chunk.document, h.chunk.place.label, h.chunk.text[:160])
+            (h.rank, f"{h.score:.1f}", f"{h.chunk.title} {h.chunk.place.label}".strip(), h.chunk.document, h.chunk.text[:160])
             for h in hits
         ]
-        return Html(views.table(("順位", "点数", "文書", "ファイル", "場所", "本文（先頭）"), rows))
+        return Html(views.table(("順位", "点数", "文書と場所", "ファイル", "本文（先頭）"), rows))
     steps = [(s.name, s.detail, f"{s.seconds * 1000:.1f} ミリ秒") for s in items if isinstance(s, Step)]
     return Html(views.table(("段階", "内容", "時間"), steps) if steps else "<p>該当する断片はありません。</p>")

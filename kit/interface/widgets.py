@@ -13,14 +13,19 @@ def form(function: Callable[..., Any], *, button: str = "実行", **controls: An
     Args:
         function: Called with the controls' values when the button is pressed.
         button: Text on the button.
-        controls: Argument name → initial value: a text, a (min, max) pair of numbers, a list of choices, or a
-            bool; a widget is used as it is.
+        controls: Argument name → initial value: a text, a number (1 or more; the slider ends at twice its value), a
+            (min, max) pair of numbers, a list of choices, or a bool; a widget is used as it is. The argument's name
+            is what stands beside its control: give it in Japanese, ``form(lambda 質問: rag(質問), 質問="…")``.
     """
     import ipywidgets
     from IPython.display import display
 
-    def wide(value: Any) -> Any:
-        return ipywidgets.Text(value, layout={"width": "640px"}) if isinstance(value, str) else value
+    def control(value: Any) -> Any:
+        if isinstance(value, str):
+            return ipywidgets.Text(value, layout={"width": "640px"})
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return ipywidgets.FloatSlider(value, min=1, max=max(2 * value, 100), step=1, readout_format=",.0f")
+        return value
 
     def call(**values: Any) -> None:
         result = function(**values)
@@ -28,11 +33,11 @@ def form(function: Callable[..., Any], *, button: str = "実行", **controls: An
             display(result)
 
     options = {"manual": True, "manual_name": button}
-    view = ipywidgets.interactive(call, options, **{name: wide(value) for name, value in controls.items()})
-    for control in view.kwargs_widgets:  # a text would also call when it is left, and then again by the button
-        if isinstance(control, ipywidgets.Text):
-            control.unobserve(view.update, names="value")
-            control.continuous_update = True  # sent while it is typed, not in a race with the button's press
+    view = ipywidgets.interactive(call, options, **{name: control(value) for name, value in controls.items()})
+    for child in view.kwargs_widgets:  # a text would also call when it is left, and then again by the button
+        if isinstance(child, ipywidgets.Text):
+            child.unobserve(view.update, names="value")
+            child.continuous_update = True  # sent while it is typed, not in a race with the button's press
     display(view)
 
 

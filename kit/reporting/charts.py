@@ -11,7 +11,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from html import escape
 from itertools import accumulate
@@ -26,6 +26,7 @@ from kit.reporting.wording import Language
 
 BLUE, ORANGE, INK, PALE, GRID = "#0072B2", "#D55E00", "#222222", "#E3EEF5", "#C9CED3"
 _PERCENT = ([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20", "40", "60", "80", "100%"])
+_DEPTH_MARKS = "塗り: 正しく対応\n白抜き: 根拠が検索に出た"
 _STYLE = {
     "font.family": ["IPAexGothic"],
     "font.size": 9.8,
@@ -50,7 +51,7 @@ _STYLE = {
 class Chart:
     """A drawn chart: ``svg`` can stand inside an HTML page, ``alt`` says the same in words."""
 
-    svg: str
+    svg: str = field(repr=False)
     alt: str
 
     def _repr_html_(self) -> str:
@@ -89,24 +90,28 @@ def kpi_chart(results: Sequence[KpiResult], *, lang: Language = "ja") -> Chart |
 def depth_chart(depths: Sequence[Depth], *, title: str = "") -> Chart:
     """Draw accuracy (0–100 %, with bounds) against time per question, one marker form per depth.
 
+    Hollow markers show the share of questions whose evidence was found.
+
     Args:
         depths: The depths, in the order of the legend.
         title: A line above the chart.
     """
     with _style():
-        figure, ax = _axes(6.4, 3.6, left=0.11, right=0.96, top=0.4, bottom=0.6)
+        figure, ax = _axes(7.2, 3.6, left=0.1, right=0.76, top=0.4, bottom=0.6)
         for depth, marker in zip(depths, "osD^vP*X" * len(depths), strict=False):
             spread = [[depth.accuracy - depth.low], [depth.high - depth.accuracy]]
             look = {"fmt": marker, "ms": 9, "color": BLUE, "mec": "white", "elinewidth": 2, "capsize": 5}
             ax.errorbar(depth.seconds, depth.accuracy, yerr=spread, label=depth.label, **look)
-        ax.set(xlabel="1問あたりの時間（秒）", ylabel="正しく対応できた割合", title=title, ylim=(0, 1.02))
-        ax.set_xlim(left=0)
+            found = depth.found / (depth.evidenced or math.nan)
+            ax.plot(depth.seconds, found, marker, ms=8, mfc="white", mec=ORANGE, mew=1.8)
+        ax.set(xlabel="1問あたりの時間（秒）", ylabel="質問に占める割合", title=title, ylim=(0, 1.02))
+        ax.set_xlim(0, 1.15 * max((depth.seconds for depth in depths), default=1.0))
         ax.set_yticks(*_PERCENT)
         ax.grid(axis="y", color=GRID, lw=0.6)
         if depths:
-            ax.legend(loc="lower right")
-        lines = (f"{d.label} {d.accuracy:.1%}（{d.low:.1%}〜{d.high:.1%}）、{d.seconds:.2f}秒" for d in depths)
-        return _chart(figure, "精度と時間: " + "／".join(lines))
+            ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), alignment="left", title=_DEPTH_MARKS)
+        shares = ((d, f"{d.accuracy:.1%}（{d.low:.1%}〜{d.high:.1%}）、根拠 {d.found}/{d.evidenced}問") for d in depths)
+        return _chart(figure, "正しさと時間: " + "／".join(f"{d.label} {text}、{d.seconds:.3f}秒" for d, text in shares))
 
 
 def waterfall_chart(steps: Sequence[tuple[str, float]], total: str) -> Chart:

@@ -56,7 +56,7 @@ class Scenario:
     def _repr_html_(self) -> str:
         assumed = f"{self.monthly_questions:,.0f}件、1件{self.minutes_per_question:,.0f}分、1時間{self.staff_yen_per_hour:,.0f}円"
         lines = views.paragraphs(f"前提: 月{assumed}", f"省ける時間: 年{self.hours:,.0f}時間")
-        steps = [("その価値", self.value_yen), ("計算機とトークン", -self.machine_yen), ("固定費", -self.fixed_yen)]
+        steps = [("省ける時間の価値", self.value_yen), ("計算機とトークン", -self.machine_yen), ("固定費", -self.fixed_yen)]
         return lines + waterfall_chart(steps, "差引（年）").svg
 
 
