@@ -6,7 +6,7 @@ PY := .venv/bin/python
 
 # Handed to the tools through the environment, so that spaces and $ in a value stay what they are.
 export PYTHON TORCH_INDEX OFFLINE UV SERVER BUNDLE UV_BIN
-export URL NAME STATUS
+export URL STATUS
 
 FAST := not (slow or notebooks or browser or server or real or long)
 
@@ -26,7 +26,6 @@ help:
 	  '' \
 	  '変数:' \
 	  '  URL=http://127.0.0.1:8000/v1   make poc: すでに動いているサーバーを使います' \
-	  '  NAME=名前                      make poc: 実行フォルダー runs/日時-名前/ の名前' \
 	  '  OFFLINE=bundle                 make bundle で作ったフォルダーから、ネットワークなしで導入します' \
 	  '  TORCH_INDEX=URL                torch の配布元（GPU なし: https://download.pytorch.org/whl/cpu）' \
 	  '  PYTHON=/usr/bin/python3.11     使う Python（3.11〜3.14）' \
@@ -38,7 +37,7 @@ setup:
 	@tools/setup.sh
 
 poc: setup
-	@$(PY) -m kit poc data/sample $(if $(URL),--url "$$URL") $(if $(NAME),--name "$$NAME")
+	@$(PY) -m kit poc data/sample $(if $(URL),--url "$$URL")
 
 lab: setup
 	@$(PY) -m kit.interface.lab

@@ -9,39 +9,36 @@ import difflib
 import math
 import os
 import tomllib
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 from kit import views
 from kit.errors import SettingsError
 
-OFFLINE_SWITCHES: Mapping[str, str] = MappingProxyType(
-    {
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-        "HF_HUB_DISABLE_XET": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "ORT_DISABLE_TELEMETRY": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-    }
-)
+OFFLINE_SWITCHES = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    "HF_HUB_DISABLE_XET": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+}
 
-_DEFAULTS: dict[str, object] = {
+_DEFAULTS: dict[str, str | float | tuple[str, ...]] = {
     "runs": "runs",
     "prices": (Path(__file__).parents[1] / "data" / "prices.toml").as_posix(),
     "llm_url": "",
     "llm_model": "",
     "llm_timeout_s": 60.0,
-    "allowed_hosts": [],
+    "allowed_hosts": (),
 }
 
 
@@ -67,7 +64,7 @@ class Settings:
     llm_model: str
     llm_timeout_s: float
     allowed_hosts: tuple[str, ...]
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: dict[str, str]
 
     def _repr_html_(self) -> str:
         rows = [(name, _shown(getattr(self, name)), source) for name, source in self.sources.items()]
@@ -99,26 +96,20 @@ def load(start: Path | None = None) -> Settings:
     """
     root = find_root(start)
     file = _read_toml(root / "kit.toml")
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name, default in _DEFAULTS.items():
         variable = f"KIT_{name.upper()}"
         if variable in os.environ:
-            values[name], sources[name] = _from_text(variable, os.environ[variable], default), f"環境変数 {variable}"
+            values[name] = _checked(f"環境変数 {variable} ", _parsed(os.environ[variable], default), default)
+            sources[name] = f"環境変数 {variable}"
         elif name in file:
-            values[name], sources[name] = _checked(name, file[name], default), "kit.toml"
+            values[name] = _checked(f"kit.toml の「{name}」", file[name], default)
+            sources[name] = "kit.toml"
         else:
             values[name], sources[name] = default, "既定値"
-    return Settings(
-        root=root,
-        runs=root / str(values["runs"]),
-        prices=root / str(values["prices"]),
-        llm_url=str(values["llm_url"]),
-        llm_model=str(values["llm_model"]),
-        llm_timeout_s=float(str(values["llm_timeout_s"])),
-        allowed_hosts=tuple(str(host) for host in _as_list(values["allowed_hosts"])),
-        sources=MappingProxyType(sources),
-    )
+    values |= {"runs": root / values["runs"], "prices": root / values["prices"]}
+    return Settings(root=root, **values, sources=sources)
 
 
 def _read_toml(path: Path) -> dict[str, object]:
@@ -145,32 +136,24 @@ def _shown(value: object) -> str:
     return ("、".join(value) if isinstance(value, tuple) else str(value)) or "なし"
 
 
-def _as_list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _checked(name: str, value: object, default: object) -> object:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
-    if number and isinstance(default, float):
-        return value
-    if isinstance(value, list) and isinstance(default, list) and all(isinstance(item, str) for item in value):
-        return value
-    if isinstance(value, str) and isinstance(default, str):
-        return value
-    expected = {str: "文字列", float: "0より大きい数値", list: "文字列のリスト"}[type(default)]
-    raise SettingsError(
-        f"kit.toml の「{name}」の値 {value!r} は使えません。", f"{expected}で書く設定です。", "kit.toml を直してください。"
-    )
-
-
-def _from_text(variable: str, text: str, default: object) -> object:
-    if isinstance(default, list):
+def _parsed(text: str, default: object) -> object:
+    """Return what the text of an environment variable would be in kit.toml."""
+    if isinstance(default, tuple):
         return [part.strip() for part in text.split(",") if part.strip()]
     if isinstance(default, float):
         with suppress(ValueError):
-            if 0 < (number := float(text)) < math.inf:
-                return number
-        raise SettingsError(
-            f"環境変数 {variable} の値「{text}」は使えません。", "0より大きい数値で書く設定です。", f"例: export {variable}=60"
-        )
+            return float(text)
     return text
+
+
+def _checked(where: str, value: Any, default: object) -> object:
+    if isinstance(default, str) and isinstance(value, str):
+        return value
+    if isinstance(default, tuple) and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if isinstance(default, float) and type(value) in (int, float) and 0 < value < math.inf:
+        return float(value)
+    expected = {str: "文字列", float: "0より大きい数値", tuple: "文字列のリスト"}[type(default)]
+    raise SettingsError(
+        f"{where}の値 {value!r} は使えません。", f"{expected}で書く設定です。", "kit.toml の注釈にある例を見て直してください。"
+    )

@@ -383,7 +383,7 @@ def test_a_ledger_that_was_changed_is_refused(kit, project, run):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [(["99"], "00_check"), (["03", "-p", "qestion", "x"], "question"), (["04", "-p", "number", "たくさん"], "例: -p number "),
-     (["04", "-f", "ない.yaml"], "名前: 値"), (["kit.toml.ipynb"], "00_check")],
+     (["kit.toml.ipynb"], "00_check")],
 )  # fmt: skip
 def test_run_refuses_before_a_kernel_starts(kit, here, arguments, expected):
     told = "\n".join(refused(kit("run", *arguments)))

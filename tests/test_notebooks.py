@@ -17,7 +17,7 @@ from hypothesis import example, given, strategies as st
 
 from kit.errors import DataError, KitError, ParameterError, RunError
 from kit.interface import notebooks
-from kit.interface.notebooks import check, find, parameters, parse, read_values, run
+from kit.interface.notebooks import check, find, parameters, parse, run
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
@@ -83,11 +83,10 @@ def three_lines(error):
 # --- what a notebook declares
 
 
-def test_parameters_are_read_with_type_default_and_help(book):
-    found = parameters(book)
-    assert {p.name: (p.type, p.default, p.help) for p in found.values()} == {
-        "text": ("str", "a", "文字列"), "number": ("int", 3, "整数"), "share": ("float", 0.5, "割合"),
-        "switch": ("bool", False, "有無"), "words": ("list[str]", ["a"], "言葉"), "depths": ("list[int]", [1, 5], "深さ"),
+def test_parameters_are_read_with_type_and_default(book):
+    assert {name: (p.name, p.type, p.default) for name, p in parameters(book).items()} == {
+        "text": ("text", "str", "a"), "number": ("number", "int", 3), "share": ("share", "float", 0.5),
+        "switch": ("switch", "bool", False), "words": ("words", "list[str]", ["a"]), "depths": ("depths", "list[int]", [1, 5]),
     }  # fmt: skip
 
 
@@ -105,7 +104,7 @@ def test_a_notebook_without_parameters_takes_none(tmp_path):
      "x: int =", "x.y: int = 1", 'x: str = f"{1}"', "import os"],
 )  # fmt: skip
 def test_a_declaration_that_is_no_typed_literal_is_refused(tmp_path, declared):
-    with pytest.raises(DataError, match="パラメータを読み取れません") as caught:
+    with pytest.raises(DataError, match="parameters セルの書き方") as caught:
         parameters(write(tmp_path / "a.ipynb", declared=declared))
     assert three_lines(caught.value)
 
@@ -127,7 +126,7 @@ def test_a_broken_notebook_is_named(tmp_path, no_kernel, content):
 def test_a_notebook_that_jupyter_would_not_open_is_refused(tmp_path, change):
     path = write(tmp_path / "odd.ipynb")
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
-    with pytest.raises(DataError, match=r"odd\.ipynb をノートブックとして実行できません") as caught:
+    with pytest.raises(DataError, match=r"odd\.ipynb をノートブックとして読み取れません") as caught:
         run(str(path), tmp_path / "out.ipynb")
     assert three_lines(caught.value)
     assert list(tmp_path.iterdir()) == [path]
@@ -214,44 +213,6 @@ def test_hostile_names_and_values_never_reach_a_kernel(tmp_path_factory, values)
     written: dict[str, object] = {}
     exec(PythonTranslator.codify(handed), {"__builtins__": {}}, written)  # what papermill would put into the notebook
     assert written == handed
-
-
-# --- a YAML file of values
-
-
-def test_values_come_from_yaml(book, tmp_path):
-    file = tmp_path / "値.yaml"
-    file.write_text("\ufefftext: 年休\nnumber: 4\nswitch: yes\nwords: [a, b]\n", encoding="utf-8")
-    assert check(book, read_values(str(file))) == {"text": "年休", "number": 4, "switch": True, "words": ["a", "b"]}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"- a", b"text", b"a: b: c", b"\x93\xfa\x96{: 1", b"x: !!python/object/apply:os.system ['touch hacked']",
-     b"a: &a [*a]\nb: [", b"\x00", b"? [a]\n: 1\n- b"],
-)  # fmt: skip
-def test_a_file_without_values_is_refused(tmp_path, monkeypatch, content):
-    monkeypatch.chdir(tmp_path)
-    Path("values.yaml").write_bytes(content)
-    with pytest.raises(DataError, match=r"values\.yaml") as caught:
-        read_values("values.yaml")
-    assert three_lines(caught.value), str(caught.value)
-    assert not Path("hacked").exists()
-
-
-def test_a_missing_file_of_values_is_refused(tmp_path):
-    with pytest.raises(DataError, match="読み込めません"):
-        read_values(str(tmp_path / "none.yaml"))
-    with pytest.raises(DataError, match="読み込めません"):
-        read_values(str(tmp_path))
-
-
-@pytest.mark.parametrize("line", ["number: 2026-11-21", "text: ~", "text: {a: 1}", "number: 0x10 x", "1: 2", "words: &a [*a]"])
-def test_yaml_values_are_checked_like_all_others(book, tmp_path, line):
-    (tmp_path / "v.yaml").write_text(line, encoding="utf-8")
-    with pytest.raises(ParameterError) as caught:
-        check(book, read_values(str(tmp_path / "v.yaml")))
-    assert three_lines(caught.value)
 
 
 # --- finding a notebook

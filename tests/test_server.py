@@ -133,7 +133,7 @@ def test_many_at_once(chat):
 def test_a_poc_with_the_server_as_candidate(vllm_url, tmp_path, monkeypatch):
     monkeypatch.setenv("KIT_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("KIT_LLM_URL", raising=False)
-    decision = poc(small_project(tmp_path / "総務PoC", repeat=1), url=vllm_url, progress=str)
+    decision = poc(small_project(tmp_path / "総務PoC", repeat=1), url=vllm_url)
     assert "KIT_LLM_URL" not in os.environ  # the next poc in this process must not find it
     rows = [row for row in read_evaluation(decision.folder).rows if row.arm == "candidate"]
     assert len(rows) == 8 and sum(row.prompt_tokens > 100 for row in rows) >= 6  # without a hit nobody is asked

@@ -1,5 +1,6 @@
 """The command line: each verb is one call of the kit, with Japanese help, ``--json`` and clear exit codes.
 
+What ``--help`` says stands in ``commands.toml``; a command returns its facts (plain JSON) and the text for people.
 Exit codes: 0 done (whatever the decision), 1 the three-line error was shown or a check failed, 2 wrong usage, 130 interrupted.
 """
 
@@ -7,21 +8,22 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kit.errors import KitError
 
-Command = Callable[[argparse.Namespace], Any]
+Result = tuple[Any, str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        result = options.command(options)
-        print(_json(result) if options.json else options.show(result), flush=True)  # noqa: T201
+        facts, text = options.command(options)
+        print(json.dumps(facts, ensure_ascii=False, indent=1) if options.json else text, flush=True)  # noqa: T201
     except KitError as error:
         print(f"エラー: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -30,13 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # `kit … | head`: what is left in the buffer must not be written at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1 if isinstance(result, dict) and result.get("ok") is False else 0  # kit check with a ×
-
-
-def _json(result: Any) -> str:
-    """Write a result without the line that is for people."""
-    facts = {k: v for k, v in result.items() if k != "text"} if isinstance(result, dict) else result
-    return json.dumps(facts, ensure_ascii=False, indent=1)
+    return 1 if isinstance(facts, dict) and facts.get("ok") is False else 0  # kit check with a ×
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -58,101 +54,58 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="kit", description="社内で完結するAIの試し方: 文書と質問を用意し、基準を封印し、測って、決める。",
-        epilog="はじめに: kit init 私のPoC → documents/ に文書、質問表.xlsx に質問、criteria.yaml に基準 → kit poc 私のPoC\n"
-        "各コマンドの書き方: kit コマンド --help",
-    )
+    texts = tomllib.loads(Path(__file__).with_name("commands.toml").read_text(encoding="utf-8"))
+    parser = _Parser(prog="kit", description=texts["description"], epilog=texts["epilog"])
     verbs = parser.add_subparsers(title="コマンド", metavar="コマンド", required=True)
-
-    def verb(name: str, help_text: str, example: str, command: Command, show: Callable[[Any], str]) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(
-            name, help=help_text, description=help_text, epilog=f"例: {example}"
-        )
+    for name, verb in texts["verbs"].items():
+        sub = verbs.add_parser(name, help=verb["help"], description=verb["help"], epilog=f"例: {verb['example']}")
+        for argument, options in verb["arguments"].items():
+            sub.add_argument(argument, **options)
         sub.add_argument("--json", action="store_true", help="結果を JSON で表示する")
-        sub.set_defaults(command=command, show=show)
-        return sub
-
-    sub = verb("init", "PoCフォルダのひな形を作る（既にあるファイルは上書きしない）", "kit init 私のPoC", _init, lambda result: result["text"])
-    sub.add_argument("folder", metavar="フォルダ", help="作るフォルダ")
-    verb("check", "このマシンの準備と、外部送信の停止を確かめる", "kit check", _check, lambda result: result["text"])
-    sub = verb(
-        "run", "ノートブックを1冊、パラメータを確かめてから実行する", "kit run 04 -p project data/sample -o 出力.ipynb", _run, str
-    )
-    sub.add_argument("notebook", metavar="ノートブック", help="番号・名前・パスのどれか（例: 05）")
-    sub.add_argument("-p", nargs=2, action="append", default=[], metavar=("名前", "値"), help="パラメータ（何度でも）")
-    sub.add_argument("-f", metavar="FILE", help="パラメータを書いた YAML ファイル")
-    sub.add_argument("-o", metavar="FILE", help="実行結果のノートブック（既定: runs/notebooks/ の下）")
-    sub = verb(
-        "poc", "ノートブック 00〜09 を通しで実行し、判定とサマリーを出す", "kit poc data/sample", _poc, lambda result: result["text"]
-    )
-    sub.add_argument("folder", metavar="フォルダ", help="kit init で作ったフォルダ")
-    sub.add_argument("--url", default="", help="試すモデルサーバー（OpenAI互換）。省くと抽出型リーダーを試す")
-    sub.add_argument("--name", metavar="名前", default="", help="実行の名前（既定: フォルダ名）")
-    sub.add_argument("--new", action="store_true", help="中断した実行の続きではなく、新しく始める")
-    sub = verb("ask", "登録済みの文書に質問する", 'kit ask data/sample "年休は何日もらえますか"', _ask, lambda result: result["text"])
-    sub.add_argument("folder", metavar="フォルダ", help="kit init で作ったフォルダ")
-    sub.add_argument("question", metavar="質問", help="質問")
-    sub.add_argument("--user", metavar="閲覧者", default="", help="閲覧者名（既定: 全員に公開された文書だけ）")
-    sub = verb("store", "文書を読み込み、RAGストアに登録する（変わった文書だけ）", "kit store data/sample", _store, lambda result: result["text"])
-    sub.add_argument("folder", metavar="フォルダ", help="kit init で作ったフォルダ")
-    sub = verb("seal", "判定基準と質問を封印し、ハッシュを台帳に書く", "kit seal data/sample", _seal, lambda result: result["text"])
-    sub.add_argument("folder", metavar="フォルダ", help="kit init で作ったフォルダ")
-    sub = verb("decide", "実行結果を、封印した基準で判定し直す", "kit decide runs/20261121-093000-sample", _decide, lambda result: result["text"])
-    sub.add_argument("run", metavar="実行フォルダ", help="kit poc の結果（例: runs/20261121-093000-sample）")
-    sub = verb("summary", "判定済みの実行から、サマリーを書き直す（再実行なし）", "kit summary runs/20261121-093000-sample", _summary, "\n".join)
-    sub.add_argument("run", metavar="実行フォルダ", help="kit poc の結果（例: runs/20261121-093000-sample）")
-    sub.add_argument("--formats", metavar="形式", default="html,md", help="形式をコンマで並べる（html,md）")
-    sub.add_argument("--to", metavar="フォルダ", default="", help="書き出すフォルダ（既定: 実行フォルダ）")
-    sub.add_argument("--lang", default="ja", choices=("ja", "en"), help="言語")
+        sub.set_defaults(command=_COMMANDS[name])
     return parser
 
 
-def _init(options: argparse.Namespace) -> Any:
+def _init(options: argparse.Namespace) -> Result:
     from kit.interface.templates import init
 
     project = init(options.folder)
     made = f"作ったもの: {'、'.join(project.made)}" if project.made else "すべてそろっているので、何も変えていません。"
     kept = f"\nそのまま残したもの: {'、'.join(project.kept)}" if project.kept else ""
     following = f"次は documents/ に文書を入れ、質問表.xlsx と criteria.yaml を書き、`kit poc {options.folder}` を実行します。"
-    return {"folder": str(project.folder), "made": list(project.made), "kept": list(project.kept),
-            "text": f"{made}{kept}\n{following}"}  # fmt: skip
+    facts = {"folder": str(project.folder), "made": project.made, "kept": project.kept}
+    return facts, f"{made}{kept}\n{following}"
 
 
-def _check(options: argparse.Namespace) -> Any:
+def _check(options: argparse.Namespace) -> Result:
     from kit.records import to_json
     from kit.trust.check import check
 
     result = check()
-    return {"ok": result.ok, "items": to_json(result)["items"], "text": str(result)}
+    return {"ok": result.ok, **to_json(result)}, str(result)
 
 
-def _run(options: argparse.Namespace) -> Any:
+def _run(options: argparse.Namespace) -> Result:
     from kit import settings
     from kit.interface import notebooks
     from kit.interface.poc import shown
 
     path = notebooks.find(options.notebook)
-    given = notebooks.read_values(options.f) if options.f else {}
-    given |= notebooks.parse(path, dict(options.p))
     output = Path(options.o) if options.o else settings.load().runs / "notebooks" / path.name
-    return shown(notebooks.run(str(path), output.resolve(), given))
+    written = shown(notebooks.run(str(path), output.resolve(), notebooks.parse(path, dict(options.p))))
+    return written, written
 
 
-def _poc(options: argparse.Namespace) -> Any:
+def _poc(options: argparse.Namespace) -> Result:
     from kit.interface.poc import poc, shown
 
-    decision = poc(options.folder, url=options.url, name=options.name, new=options.new)
+    decision = poc(options.folder, url=options.url, new=options.new)
     summary = shown(decision.folder / "summary.html")
-    return {
-        "decision": decision.outcome,
-        "reason": decision.reason,
-        "summary": summary,
-        "text": f"DECISION: {decision.outcome}  {summary}",
-    }
+    facts = {"decision": decision.outcome, "reason": decision.reason, "summary": summary}
+    return facts, f"DECISION: {decision.outcome}  {summary}"
 
 
-def _ask(options: argparse.Namespace) -> Any:
+def _ask(options: argparse.Namespace) -> Result:
     from kit import settings
     from kit.answering.rag import Rag
     from kit.interface.project import find_project
@@ -169,23 +122,23 @@ def _ask(options: argparse.Namespace) -> Any:
     answer = rag(options.question, user=options.user)
     sources = "\n".join(f"出典: {label}" for label in dict.fromkeys(c.label for c in answer.citations))
     text = "\n".join(part for part in (answer.text, sources, f"確信度 {answer.confidence:.2f}（{answer.reader}）") if part)
-    return {"answer": to_json(answer), "text": text}
+    return {"answer": to_json(answer)}, text
 
 
-def _store(options: argparse.Namespace) -> Any:
+def _store(options: argparse.Namespace) -> Result:
     from kit.interface.project import find_project
     from kit.interface.steps import build_store
     from kit.interface.widgets import Bar
+    from kit.records import to_json
 
     store, added = build_store(find_project(options.folder), progress=Bar("文書の登録"))
     lines = [f"登録 {added.new}、更新 {added.replaced}、変更なし {added.unchanged}、読めず {len(added.unreadable)}"]
     lines += [f"× {line}" for line in added.unreadable]
     lines.append(f"RAGストア: {len(store.documents())} 文書、{len(store)} 断片")
-    return {"new": added.new, "replaced": added.replaced, "unchanged": added.unchanged,
-            "unreadable": list(added.unreadable), "chunks": len(store), "text": "\n".join(lines)}  # fmt: skip
+    return {**to_json(added), "chunks": len(store)}, "\n".join(lines)
 
 
-def _seal(options: argparse.Namespace) -> Any:
+def _seal(options: argparse.Namespace) -> Result:
     from datetime import datetime
 
     from kit.interface.project import find_project
@@ -196,27 +149,35 @@ def _seal(options: argparse.Namespace) -> Any:
     text = f"封印しました（台帳 {sealed.sequence} 行目、{at}）\nSHA-256: {sealed.sha256}"
     if sealed.parent:
         text += f"\n注意: 前の基準（{sealed.parent[:12]}…）からの変更として記録されました。"
-    return {"sha256": sealed.sha256, "sequence": sealed.sequence, "at": sealed.at, "parent": sealed.parent, "text": text}
+    facts = {"sha256": sealed.sha256, "sequence": sealed.sequence, "at": sealed.at, "parent": sealed.parent}
+    return facts, text
 
 
-def _decide(options: argparse.Namespace) -> Any:
+def _decide(options: argparse.Namespace) -> Result:
     from kit.evaluation.decide import decide_again
     from kit.records import to_json
 
     decision = decide_again(options.run)
     lines = [f"判定: {decision.outcome}", decision.reason]
     lines += [f"- {r.kpi.label}: {r.outcome or '参考'}（{r.reason}）" for r in decision.kpis]
-    return to_json(decision) | {"text": "\n".join(lines)}
+    return to_json(decision), "\n".join(lines)
 
 
-def _summary(options: argparse.Namespace) -> Any:
+def _summary(options: argparse.Namespace) -> Result:
     from kit.evaluation.decide import read_decision
     from kit.interface.poc import shown
     from kit.reporting.summary import write_summary
 
     formats = tuple(part.strip() for part in options.formats.split(",") if part.strip())
     written = write_summary(read_decision(options.run), to=options.to or options.run, formats=formats, lang=options.lang)
-    return [shown(Path(path)) for path in written]
+    paths = [shown(path) for path in written]
+    return paths, "\n".join(paths)
+
+
+_COMMANDS = {
+    "init": _init, "check": _check, "run": _run, "poc": _poc, "ask": _ask, "store": _store, "seal": _seal,
+    "decide": _decide, "summary": _summary,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

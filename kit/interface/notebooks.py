@@ -5,7 +5,6 @@ papermill works on the same notebooks, without these checks.
 """
 
 import ast
-import difflib
 import json
 import math
 import os
@@ -19,22 +18,20 @@ from uuid import uuid4
 
 from kit import settings
 from kit.errors import DataError, ParameterError, RunError
+from kit.evaluation.sheets import suggestion
 from kit.trust.durable import write_atomically
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,), "int": (int,), "float": (float, int), "bool": (bool,), "list[str]": (list,), "list[int]": (list,),
-}
 _NAMES = {"str": "文字列", "int": "整数", "float": "数値", "bool": "true か false", "list[str]": "文字列のリスト", "list[int]": "整数のリスト"}
+"""The types that a parameter may have, and what they are called."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One declared parameter: ``name: type = default  # help``."""
+    """One declared parameter: ``name: type = default``."""
 
     name: str
     type: str
     default: Any
-    help: str
 
 
 def folder() -> Path:
@@ -71,18 +68,20 @@ def parameters(path: Path) -> dict[str, Parameter]:
     """Read the parameters that a notebook declares in its cell tagged ``parameters``.
 
     Raises:
-        DataError: The file is no notebook, or a declaration is not ``name: type = literal``.
+        DataError: The file is no whole notebook, or a declaration is not ``name: type = literal``.
     """
+    import nbformat
+
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        source = next(
-            ("".join(c["source"]) for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])), ""
-        )
-        return {p.name: p for p in map(_declared, ast.parse(source).body, [source] * len(ast.parse(source).body))}
-    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError, OSError) as error:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        nbformat.validate(notebook)
+        tagged = ("".join(c["source"]) for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", []))
+        source = next(tagged, "")
+        return {found.name: found for found in map(_declared, ast.parse(source).body)}
+    except Exception as error:  # nbformat raises anything on a broken file
         raise DataError(
-            f"{path} のパラメータを読み取れません。", f"ノートブックではないか、parameters セルの書き方に誤りがあります（{error}）。",
-            "parameters セルは「名前: 型 = 値  # 説明」の行だけにしてください。",
+            f"{path} をノートブックとして読み取れません。", f"ファイルの形が崩れているか、parameters セルの書き方に誤りがあります（{_short(error)}）。",
+            "JupyterLab で開いて保存し直してください。parameters セルは「名前: 型 = 値  # 説明」の行だけにします。",
         ) from error
 
 
@@ -95,10 +94,8 @@ def check(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     declared = parameters(path)
     for name, value in given.items():
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
-            hint = f"「{near[0]}」の書き間違いではありませんか。" if near else "このノートブックにはない名前です。"
             raise ParameterError(
-                f"{path.name} にパラメータ「{_short(name)}」はありません。", hint,
+                f"{path.name} にパラメータ「{_short(name)}」はありません。", suggestion(name, declared),
                 f"使える名前: {'、'.join(declared) or 'なし'}",
             )
         kind = declared[name].type
@@ -126,31 +123,7 @@ def parse(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def read_values(path: str) -> dict[str, Any]:
-    """Read parameter values from a YAML file (``name: value`` lines).
-
-    Raises:
-        DataError: The file is missing or is not a table of values.
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DataError(
-            f"パラメータファイル {path} を読み込めません。", f"ファイルがないか、YAML の書き方に誤りがあります（{_short(error)}）。",
-            "「名前: 値」を1行に1つ書いてください。",
-        ) from error
-    if not isinstance(values, dict):
-        raise DataError(
-            f"パラメータファイル {path} に値がありません。", "「名前: 値」の形になっていません。", "例: `hits: 5`",
-        )
-    return {str(name): value for name, value in values.items()}
-
-
-def run(
-    name: str, output: Path, given: Mapping[str, Any] | None = None
-) -> Path:
+def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path:
     """Run a notebook with checked parameters and return the path of its output.
 
     The output is written in one piece, also when a cell fails, so that what happened can be read there.
@@ -168,7 +141,6 @@ def run(
     path = find(name)
     values = check(path, given or {})
     from nbclient.exceptions import DeadKernelError
-    from nbformat import ValidationError
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
@@ -190,11 +162,6 @@ def run(
         raise RunError(
             f"{path.stem}: 計算の途中でカーネルが止まりました。", "メモリが足りないか、外から止められました。",
             "ほかのプログラムを閉じて、同じコマンドをもう一度実行してください。記録済みの結果から再開します。",
-        ) from error
-    except (ValueError, ValidationError) as error:
-        raise DataError(
-            f"{path} をノートブックとして実行できません。", f"ファイルの形が崩れています（{_short(error)}）。",
-            "JupyterLab で開いて保存し直すか、元のファイルに戻してください。",
         ) from error
     finally:
         if running.exists():
@@ -231,15 +198,13 @@ def _failed(path: Path, output: Path, error: Any) -> RunError:
     )
 
 
-def _declared(node: ast.stmt, source: str) -> Parameter:
-    """Read one ``name: type = literal  # help`` line."""
-    if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
-        raise ValueError(f"{node.lineno} 行目")
-    kind = ast.unparse(node.annotation)
-    if kind not in _TYPES:
-        raise ValueError(f"{node.lineno} 行目: 型 {kind} は使えません")
-    line = source.splitlines()[node.lineno - 1]
-    return Parameter(node.target.id, kind, ast.literal_eval(node.value), line.rpartition("  # ")[2].strip())
+def _declared(node: ast.stmt) -> Parameter:
+    """Read one ``name: type = literal`` line."""
+    match node:
+        case ast.AnnAssign(target=ast.Name(id=name), annotation=kind, value=ast.expr() as value):
+            if ast.unparse(kind) in _NAMES:
+                return Parameter(name, ast.unparse(kind), ast.literal_eval(value))
+    raise ValueError(f"{node.lineno} 行目")
 
 
 def _short(text: object) -> str:
@@ -248,9 +213,8 @@ def _short(text: object) -> str:
 
 
 def _fits(value: Any, kind: str) -> bool:
-    if (isinstance(value, bool) and kind != "bool") or (isinstance(value, float) and not math.isfinite(value)):
-        return False
-    if isinstance(value, list):
-        inner = {"list[str]": str, "list[int]": int}.get(kind)
-        return inner is not None and all(isinstance(item, inner) and not isinstance(item, bool) for item in value)
-    return isinstance(value, _TYPES[kind])
+    if kind.startswith("list["):
+        return isinstance(value, list) and all(_fits(item, kind[5:-1]) for item in value)
+    if kind == "float":
+        return type(value) in (int, float) and -math.inf < value < math.inf
+    return type(value).__name__ == kind

@@ -4,12 +4,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from kit import settings
-from kit.errors import RunError
 from kit.evaluation.decide import read_decision
 from kit.evaluation.evaluate import JOURNAL
 from kit.evaluation.runs import new_run, open_run
@@ -23,32 +23,27 @@ from kit.trust.egress import check_url
 _BEAT_S = 30.0
 
 
-def poc(
-    path: str | Path, *, url: str = "", name: str = "", new: bool = False,
-    progress: Callable[[str], None] | None = None,
-) -> Decision:
-    """Run notebooks 00 to 09 on a project and return the decision.
+def poc(path: str | Path, *, url: str = "", new: bool = False) -> Decision:
+    """Run notebooks 00 to 09 on a project and return the decision; stderr gets a line per notebook, and signs of life.
 
     A run that was stopped goes on where it was, as long as criteria, questions and documents are the same.
 
     Args:
         path: A folder that ``kit init`` made, or ``data/sample``.
         url: OpenAI-compatible server that becomes the candidate; "" for the extractive reader.
-        name: Name of the run; the folder's name by default.
         new: Start anew instead of going on.
-        progress: Takes a line per notebook, and one every half minute while it runs.
 
     Raises:
         KitError: The project is not ready, or a notebook failed; what was finished stays in the run's folder.
     """
-    say = progress or (lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+    say = partial(print, file=sys.stderr, flush=True)
     project = find_project(path)
     config = settings.load()
     if url:
         check_url(url, config.allowed_hosts)
     sealed = seal_project(project)
-    label = name or project.name
-    run = new_run(config.runs, label) if new else open_run(config.runs, label, sealed, last="summary.html")
+    runs, label = config.runs, project.name
+    run = new_run(runs, label) if new else open_run(runs, label, sealed, last="summary.html")
     resumed = (run / JOURNAL).exists()
     say(f"{'中断した実行の続き' if resumed else '実行'}: {shown(run)}")
     begun = time.monotonic()
@@ -62,12 +57,7 @@ def poc(
                 notebooks.run(str(notebook), run / "notebooks" / notebook.name, given)
             say(f"  {notebook.stem:<14} {time.monotonic() - started:5.1f} 秒")
     say(f"合計 {time.monotonic() - begun:.0f} 秒")
-    decision = read_decision(run)
-    if not (run / "summary.html").is_file():
-        raise RunError(
-            f"{shown(run)} にサマリーがありません。", "ノートブック 09 が最後まで進んでいません。", f"`kit summary {shown(run)}` を実行してください。"
-        )
-    return decision
+    return read_decision(run)
 
 
 @contextmanager
