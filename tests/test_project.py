@@ -1,9 +1,11 @@
 """Project folders: what ``kit init`` makes, what is found again, and what is missing."""
 
+import io
 import json
 import os
 import re
 import shutil
+import zipfile
 
 import openpyxl
 import pytest
@@ -93,6 +95,17 @@ def test_the_workbook_is_ready_to_be_filled_in(folder):
         assert sheet.column_dimensions["B"].width > 30
         assert sheet.column_dimensions["E"].number_format == "@"
     assert "調整" in book["開発用"]["A1"].value
+
+
+def test_the_shipped_workbook_is_what_its_tool_builds(monkeypatch):
+    monkeypatch.syspath_prepend(SAMPLE.parents[1] / "tools")
+    from build_workbook import WORKBOOK, question_workbook
+
+    def parts(file):
+        with zipfile.ZipFile(file) as book:  # but for the time of saving
+            return {name: book.read(name) for name in book.namelist() if name != "docProps/core.xml"}
+
+    assert parts(WORKBOOK) == parts(io.BytesIO(question_workbook()))
 
 
 def test_the_examples_explain_every_column_and_are_good_questions_themselves(folder, tmp_path):

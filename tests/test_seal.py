@@ -123,14 +123,14 @@ def test_a_run_after_its_seal_may_be_judged(path):
 
 def test_what_was_never_sealed_is_refused(path):
     start(path, seal(AGREED, path))
-    with pytest.raises(SealError, match="封印されていません"):
+    with pytest.raises(SealError, match="封印したあとに"):
         require(CHANGED, "run-1", path)
 
 
 def test_a_seal_after_the_first_sample_is_refused(path):
     ledger.append(path, "run", {"run": "run-1", "seal": fingerprint(AGREED), "arms": []})
     seal(AGREED, path)
-    with pytest.raises(SealError, match="前に実行が始まって"):
+    with pytest.raises(SealError, match="封印したあとに"):
         require(AGREED, "run-1", path)
 
 

@@ -55,25 +55,25 @@ REASONS = {
 }
 
 
-def example(question, shown, gold, citation, why):
-    return {"question": question, "shown": shown, "gold": gold, "citation": citation, "why": why}
+def example(question, shown, gold, citation):
+    return {"question": question, "gold": gold, "shown": shown, "citation": citation}
 
 
 EXAMPLES = {
     "good": [
         example("半日休暇は年に何回まで取れますか", "半日単位の年次有給休暇は、1年度につき12回を限度として取得できる。", "12回",
-                "総務人事/就業規則.docx 第4章 休暇", "正解を含み、出典も正しい"),
+                "総務人事/就業規則.docx 第4章 休暇"),
         example("出張の日当は課長だといくら?", "日当は、課長職 2,800円、一般職 2,200円とする。", "2,800円",
-                "経理購買/旅費規程.xlsx シート「日当」4行目", "正解を含み、出典も正しい"),
+                "経理購買/旅費規程.xlsx シート「日当」4行目"),
         example("旋盤の潤滑油の交換間隔は", "主軸潤滑油は稼働2,000時間または1年のいずれか早い時期に交換する。", "2,000時間または1年",
-                "製造品質/NC旋盤取扱説明書.pdf 12頁", "正解を含み、出典も正しい"),
+                "製造品質/NC旋盤取扱説明書.pdf 12頁"),
     ],
     "bad": [
         example("在宅勤務の通信費補助はいくら", "在宅勤務手当は1日あたり200円とする。", "（文書に答えなし）",
-                "総務人事/在宅勤務規程.docx", "文書に答えがないのに、回答を示した"),
+                "総務人事/在宅勤務規程.docx"),
         example("10万円の備品を買うときの承認者は誰", "購買金額が5万円以上の場合は、部門長の承認を要する。", "部門長 ＋ 経理課長",
-                "経理購買/購買規程（2023年版）.docx", "正解または正しい出典を示せなかった"),
-        example("ヒヤリハットの報告期限は", "資料に見当たりません", "発生当日", "", "文書に答えがあるのに、見当たらないとした"),
+                "経理購買/購買規程（2023年版）.docx"),
+        example("ヒヤリハットの報告期限は", "資料に見当たりません", "発生当日", ""),
     ],
 }
 
@@ -95,11 +95,11 @@ def decision(outcome="GO", **changes):
             "baseline": {"right": 0.425, "refusal": 0.0, "yen_per_right": 0.0009},
             "candidate": {"right": kpis[0].point, "refusal": kpis[5].point, "yen_per_right": kpis[6].point},
         },
-        "answerable": 150, "unanswerable": 50, "failures": {"baseline": 0, "candidate": failed}, "seconds": 24.7,
+        "answerable": 150, "unanswerable": 50,
         "yen": {"baseline": 0.08, "candidate": round(kpis[6].point * 200 * kpis[0].point, 6)},
         "monthly_questions": 420, "minutes_per_question": 15, "documents": 34, "chunks": 1268,
         "calibration": "開発用の質問60問", "notes": ["読み取れなかったファイルが2件あります（準備の画面に理由を示しています）。"],
-        "external": False, "repeat": 1, "started": "2026-11-21T13:40:02+00:00", "finished": "2026-11-21T13:41:07+00:00",
+        "external": False, "repeat": 1, "finished": "2026-11-21T13:41:07+00:00",
         "ledger_head": "4f" * 32, "rows_sha256": "9a" * 32, "scope": "見本データによる実演（架空の会社）", "examples": EXAMPLES,
         "versions": {"lancedb": "0.40.0", "sudachipy": "0.7.1", "scipy": "1.17.1", "statsmodels": "0.15.0"},
     }
@@ -161,7 +161,7 @@ def hostile():
     criteria = dataclasses.replace(
         made.seal.criteria, title=HOSTILE, hypothesis=HOSTILE, approvers=(HOSTILE,), kpis=tuple(r.kpi for r in kpis)
     )
-    bad = [dict.fromkeys(("question", "shown", "gold", "citation", "why"), HOSTILE)] * 3
+    bad = [dict.fromkeys(("question", "gold", "shown", "citation"), HOSTILE)] * 3
     facts = made.facts | {
         "notes": [HOSTILE] * 3, "scope": HOSTILE, "calibration": HOSTILE, "versions": {HOSTILE: HOSTILE},
         "arm_labels": {"baseline": HOSTILE, "candidate": HOSTILE}, "examples": {"good": bad, "bad": bad},
@@ -179,7 +179,7 @@ def void():
         dataclasses.replace(r, point=math.nan, low=-math.inf if i in (2, 3) else 0.0, high=math.inf if i in (2, 3) else 1.0)
         for i, r in enumerate(made.kpis)
     )
-    facts = made.facts | {"points": {"baseline": nothing, "candidate": nothing}, "failures": {"candidate": 200, "baseline": 200}}
+    facts = made.facts | {"points": {"baseline": nothing, "candidate": nothing}}
     states = {"baseline": {"not_run": 200}, "candidate": {"infrastructure_error": 200}}
     return dataclasses.replace(made, kpis=kpis, facts=facts, states=states)
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 
 from kit.errors import SealError
 from kit.evaluation import gate, metrics
+from kit.evaluation.answers import answers
 from kit.evaluation.cases import cases_sha256
 from kit.evaluation.evaluate import JOURNAL, rows_sha256
-from kit.evaluation.metrics import METRICS, right
+from kit.evaluation.metrics import METRICS
 from kit.evaluation.runs import read_evaluation, require_file
-from kit.records import Criteria, Decision, Evaluation, Row, Seal, to_json
+from kit.records import Criteria, Decision, Evaluation, Seal, to_json
 from kit.trust import ledger, seal
 from kit.trust.durable import canonical, read, write_atomically
 
@@ -36,8 +36,7 @@ def decide(evaluation: Evaluation) -> Decision:
     """
     path = evaluation.folder.parent / ledger.NAME
     sealed = seal.require(evaluation.seal.criteria, evaluation.folder.name, path)
-    _require_cases_and_metrics(evaluation, sealed.criteria)
-    finished = _require_rows(evaluation, path)
+    finished = _require_unchanged(evaluation, sealed.criteria, path)
     samples = {arm: gate.score(evaluation.cases, evaluation.of(arm)) for arm in evaluation.arms}
     decision = _judge(sealed, samples, evaluation.folder, _facts(evaluation, path, finished))
     _keep(decision, samples, path)
@@ -79,8 +78,7 @@ def read_decision(folder: str | Path) -> Decision:
 
 
 def _judge(sealed: Seal, samples: gate.Samples, folder: Path, facts: dict[str, Any]) -> Decision:
-    day = facts.get("day", facts["finished"][:10])  # the UTC date where the run kept no other
-    kpis, outcome, reason = gate.judge(sealed.criteria, samples, day, used=facts["used"])
+    kpis, outcome, reason = gate.judge(sealed.criteria, samples, facts["day"], used=facts["used"])
     measured = facts | _measured(samples)
     return Decision(outcome, reason, kpis, sealed, folder, tuple(samples), _states(samples), measured)
 
@@ -91,8 +89,8 @@ def _compared(decision: Decision, sha256: str) -> Decision:
     book = run.parent / ledger.NAME
     if not book.exists():
         return replace(decision, facts=decision.facts | {"notes": [*decision.facts.get("notes", ()), _UNCHECKED]})
-    entered, rows = _entered(book, run.name), rows_sha256(read(run / JOURNAL))
-    if not entered or entered[-1].get("decision") != sha256 or rows != decision.facts["rows_sha256"]:
+    entered, rows = ledger.find(book, "decision", run=run.name), rows_sha256(read(run / JOURNAL))
+    if not entered or entered[-1].content["decision"] != sha256 or rows != decision.facts["rows_sha256"]:
         raise SealError(
             f"実行 {run.name} の判定が、台帳 {book.name} か測定記録 {JOURNAL} と一致しません。",
             "判定のあとでどれかが書き換えられたか、台帳の末尾が失われたか、別の場所の実行フォルダに置かれています。",
@@ -112,13 +110,16 @@ def _sha256(document: dict[str, Any]) -> str:
     return hashlib.sha256(canonical({k: v for k, v in document.items() if k != "sha256"}).encode()).hexdigest()
 
 
-def _require_cases_and_metrics(evaluation: Evaluation, criteria: Criteria) -> None:
-    """Refuse questions, or metric code, other than the sealed."""
-    if cases_sha256(evaluation.cases) != criteria.cases_sha256:
+def _require_unchanged(evaluation: Evaluation, criteria: Criteria, path: Path) -> ledger.Entry:
+    """Return the ledger's entry of the finished rows; refuse questions, rows or metric code other than seal and ledger say."""
+    name, digest = evaluation.folder.name, rows_sha256(evaluation.rows)
+    finished = ledger.find(path, "rows", run=name)
+    rows_stand = finished and all(entry.content["sha256"] == digest for entry in finished)
+    if not rows_stand or cases_sha256(evaluation.cases) != criteria.cases_sha256:
         raise SealError(
-            f"実行 {evaluation.folder.name} の質問が、封印した質問と一致しません。判定できません。",
-            "実行のあとで cases.jsonl の質問か正解が書き換えられました。",
-            "バックアップから戻すか、新しい実行としてやり直してください（`kit poc フォルダ --new`）。",
+            f"実行 {name} の質問か測定記録が、封印や台帳と一致しません。判定できません。",
+            f"評価が途中で止まったままか、終わったあとで cases.jsonl か {JOURNAL} が書き換えられています。",
+            "途中で止まった場合は `kit poc フォルダ` で続きを実行し、そうでなければバックアップから戻してください。",
         )
     if hashlib.sha256(Path(metrics.__file__).read_bytes()).hexdigest() != criteria.metrics_sha256:
         raise SealError(
@@ -126,20 +127,7 @@ def _require_cases_and_metrics(evaluation: Evaluation, criteria: Criteria) -> No
             "封印のあとで、キットの版が変わったか、metrics.py が書き換えられました。",
             "封印したときの版のキットで判定するか、封印し直して新しい実行にしてください（`kit poc フォルダ --new`）。",
         )
-
-
-def _require_rows(evaluation: Evaluation, path: Path) -> ledger.Entry:
-    """Return the ledger's entry of the finished rows, after comparing it with the rows at hand."""
-    name = evaluation.folder.name
-    found = [e for e in ledger.entries(path) if e.kind == "rows" and e.content["run"] == name]
-    digest = rows_sha256(evaluation.rows)
-    if not found or any(entry.content["sha256"] != digest for entry in found):
-        raise SealError(
-            f"実行 {name} の記録が台帳と一致しません。判定できません。",
-            "評価が途中で止まったままか、終わったあとで rows.jsonl が書き換えられています。",
-            "途中で止まった場合は `kit poc フォルダ` で続きを実行してください。",
-        )
-    return found[0]
+    return finished[0]
 
 
 def _states(samples: gate.Samples) -> dict[str, dict[str, int]]:
@@ -150,23 +138,21 @@ def _measured(samples: gate.Samples) -> dict[str, Any]:
     """Return the facts that follow from the samples."""
     return {
         "points": {arm: {name: gate.point(name, items) for name in METRICS} for arm, items in samples.items()},
-        "failures": {arm: sum(s.state != "answered" for s in items) for arm, items in samples.items()},
         "yen": {arm: round(sum(s.yen for s in items), 6) for arm, items in samples.items()},
     }
 
 
-def _used(entries: list[ledger.Entry], start: ledger.Entry, cases: str, sha256: str) -> bool:
+def _used(path: Path, start: ledger.Entry, criteria: Criteria, sha256: str) -> bool:
     """Whether these questions led to a decision under other criteria before the run began: they are then used up."""
-    others = {e.content["sha256"] for e in entries if e.kind == "seal" and e.content["cases_sha256"] == cases} - {sha256}
-    runs = {e.content["run"] for e in entries if e.kind == "run" and e.content["seal"] in others}
-    return any(e.kind == "decision" and e.content["run"] in runs and e.sequence < start.sequence for e in entries)
+    seals = ledger.find(path, "seal", cases_sha256=criteria.cases_sha256)
+    others = {entry.content["sha256"] for entry in seals} - {sha256}
+    runs = {entry.content["run"] for entry in ledger.find(path, "run") if entry.content["seal"] in others}
+    return any(e.content["run"] in runs and e.sequence < start.sequence for e in ledger.find(path, "decision"))
 
 
 def _facts(evaluation: Evaluation, path: Path, finished: ledger.Entry) -> dict[str, Any]:
-    entries = ledger.entries(path)
-    start = next(e for e in entries if e.kind == "run" and e.content["run"] == evaluation.folder.name)
-    repeats = [e for e in entries if e.kind == "run" and e.content["seal"] == evaluation.seal.sha256]
-    candidate = evaluation.of(evaluation.arms[-1])
+    start = ledger.find(path, "run", run=evaluation.folder.name)[0]
+    runs = [entry.content["run"] for entry in ledger.find(path, "run", seal=evaluation.seal.sha256)]
     criteria = evaluation.seal.criteria
     about: dict[str, Any] = start.content["about"]
     return about | {
@@ -174,52 +160,23 @@ def _facts(evaluation: Evaluation, path: Path, finished: ledger.Entry) -> dict[s
         "answerable": sum(case.answerable for case in evaluation.cases),
         "unanswerable": sum(not case.answerable for case in evaluation.cases),
         "arm_labels": {name: label for name, label, _ in start.content["arms"]},
-        "seconds": round(sum(row.seconds for row in evaluation.rows), 3),
         "monthly_questions": criteria.monthly_questions,
         "minutes_per_question": criteria.minutes_per_question,
-        "used": _used(entries, start, criteria.cases_sha256, evaluation.seal.sha256),
-        "repeat": 1 + [e.content["run"] for e in repeats].index(evaluation.folder.name),
-        "started": start.at,
+        "used": _used(path, start, criteria, evaluation.seal.sha256),
+        "repeat": 1 + runs.index(evaluation.folder.name),
         "finished": finished.at,
-        "day": finished.content.get("day", finished.at[:10]),
+        "day": finished.content["day"],
         "ledger_head": finished.hash,
         "rows_sha256": finished.content["sha256"],
         "versions": {name: metadata.version(name) for name in _VERSIONS},
-        "examples": _examples(evaluation, candidate),
+        "examples": {"good": _examples(evaluation, "正しい回答"), "bad": _examples(evaluation, "誤った回答")},
     }
 
 
-def _examples(evaluation: Evaluation, rows: Mapping[str, Row]) -> dict[str, list[dict[str, str]]]:
-    """Pick three right and three wrong answers of the candidate, the surest first: they teach most."""
-    found: dict[str, list[tuple[float, dict[str, str]]]] = {"good": [], "bad": []}
-    for case in evaluation.cases:
-        row = rows.get(case.id)
-        if row is None:
-            continue
-        good = row.state == "answered" and right(case, row) == 1.0
-        if good and row.abstained:
-            continue
-        example = {
-            "question": case.question,
-            "shown": row.text or row.error,
-            "gold": " ＋ ".join(part[0] for part in case.answers) or "（文書に答えなし）",
-            "citation": "、".join(f"{e.document} {e.place.label}".strip() for e in row.cited),
-            "why": _why(case.answerable, row, good),
-        }
-        found["good" if good else "bad"].append((row.confidence, example))
-    return {
-        kind: [example for _, example in sorted(items, key=lambda item: -item[0])[:3]] for kind, items in found.items()
-    }
-
-
-def _why(answerable: bool, row: Row, good: bool) -> str:
-    if good:
-        return "正解を含み、出典も正しい"
-    if row.state != "answered":
-        return "回答を得られなかった"
-    if row.abstained:
-        return "文書に答えがあるのに、見当たらないとした"
-    return "正解または正しい出典を示せなかった" if answerable else "文書に答えがないのに、回答を示した"
+def _examples(evaluation: Evaluation, kind: str) -> list[dict[str, str]]:
+    """Pick three answers of a kind, the surest first: they teach most."""
+    names = ("question", "gold", "shown", "citation")
+    return [dict(zip(names, row[1:], strict=True)) for row in answers(evaluation, kind=kind, number=3).rows]
 
 
 def _keep(decision: Decision, samples: gate.Samples, path: Path) -> None:
@@ -229,14 +186,9 @@ def _keep(decision: Decision, samples: gate.Samples, path: Path) -> None:
         "run": decision.folder.name, "outcome": decision.outcome, "rows": decision.facts["rows_sha256"],
         "decision": document["sha256"],
     }
-    entered = _entered(path, decision.folder.name)
-    if not entered or not content.items() <= entered[-1].items():
+    entered = ledger.find(path, "decision", run=decision.folder.name)
+    if not entered or not content.items() <= entered[-1].content.items():
         ledger.append(path, "decision", content)
-
-
-def _entered(path: Path, run: str) -> list[dict[str, Any]]:
-    """Return what the ledger says of a run's decisions, the last of which is in force."""
-    return [e.content for e in ledger.entries(path) if e.kind == "decision" and e.content["run"] == run]
 
 
 def _document(decision: Decision, samples: gate.Samples) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -111,8 +111,8 @@ def _start(
     ]
     start = {"run": folder.name, "seal": seal.sha256, "arms": systems}
     path = folder.parent / ledger.NAME
-    entered = [e.content for e in ledger.entries(path) if e.kind == "run" and e.content["run"] == folder.name]
-    if entered and not start.items() <= entered[0].items():  # the ledger may have added a remark of its own
+    entered = ledger.find(path, "run", run=folder.name)
+    if entered and not start.items() <= entered[0].content.items():  # the ledger may have added a remark of its own
         raise SealError(
             f"実行 {folder.name} は、別の判定基準・文書・方式で始められています。続きから再開できません。",
             "中断のあとで、判定基準・質問・文書・設定のどれかが変わりました。",
@@ -134,8 +134,7 @@ def _finish(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def _finished(folder: Path) -> list[ledger.Entry]:
-    entries = ledger.entries(folder.parent / ledger.NAME)
-    return [e for e in entries if e.kind == "rows" and e.content["run"] == folder.name]
+    return ledger.find(folder.parent / ledger.NAME, "rows", run=folder.name)
 
 
 def _require_untouched(folder: Path, rows: Sequence[Row]) -> None:
@@ -161,16 +160,11 @@ def _sample(todo: Iterator[tuple[Case, str]], arms: Mapping[str, System], worker
             yield ask(arms[arm], case, arm)
         return
     with ThreadPoolExecutor(workers) as pool:
-        running: set[Future[Row]] = set()
+        running = [pool.submit(ask, arms[arm], case, arm) for case, arm in todo]
         try:
-            while True:
-                running |= {pool.submit(ask, arms[a], c, a) for c, a in itertools.islice(todo, workers - len(running))}
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+            yield from (future.result() for future in as_completed(running))
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def rehearse(system: System, cases: Sequence[Case]) -> dict[str, Row]:

@@ -1,8 +1,9 @@
 """Run folders, read back: ``runs/<stamp>-<name>/`` beside the ledger."""
 
-import itertools
 import json
 import re
+import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from kit.trust.durable import read
 
 def new_run(runs: Path, name: str) -> Path:
     """Make and return a fresh run folder named by local time."""
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    runs.mkdir(parents=True, exist_ok=True)
-    # The number of a second run within one second stands before the name: after it, it would name another project.
-    folders = (runs / (f"{stamp}-{name}" if n == 1 else f"{stamp}.{n}-{name}") for n in itertools.count(1))
-    return next(folder for folder in folders if _made(folder))
+    while True:
+        folder = runs / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{name}"
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+        time.sleep(0.1)  # until the next second
 
 
 def open_run(runs: Path, name: str, sealed: Seal, *, last: str = "decision.json") -> Path:
@@ -56,17 +58,8 @@ def latest_run(runs: Path, name: str) -> Path:
 
 def _runs_of(runs: Path, name: str) -> list[Path]:
     """Return a project's run folders, oldest first."""
-    pattern = re.compile(rf"(\d{{8}}-\d{{6}})(?:\.(\d+))?-{re.escape(name)}")
-    found = [(match, folder) for folder in runs.glob("*") if (match := pattern.fullmatch(folder.name))]
-    return [folder for match, folder in sorted(found, key=lambda pair: (pair[0][1], int(pair[0][2] or 1)))]
-
-
-def _made(folder: Path) -> bool:
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        return False
-    return True
+    pattern = re.compile(rf"\d{{8}}-\d{{6}}-{re.escape(name)}")
+    return sorted(folder for folder in runs.glob("*") if pattern.fullmatch(folder.name))
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
@@ -79,10 +72,10 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     run = Path(folder).resolve()  # "." has no name to be found by in the ledger
     kept = Seal.from_json(json.loads(require_file(run, "seal.json").read_text(encoding="utf-8")))
     sealed = seal.require(kept.criteria, run.name, run.parent / ledger.NAME)
-    starts = [e for e in ledger.entries(run.parent / ledger.NAME) if e.kind == "run" and e.content["run"] == run.name]
+    start = ledger.find(run.parent / ledger.NAME, "run", run=run.name)[0]
     cases = tuple(read_cases(require_file(run, "cases.jsonl")))
     rows = tuple(Row.from_json(record) for record in read(run / JOURNAL))
-    return Evaluation(run, sealed, cases, tuple(name for name, _, _ in starts[0].content["arms"]), rows)
+    return Evaluation(run, sealed, cases, tuple(name for name, _, _ in start.content["arms"]), rows)
 
 
 def require_file(run: Path, name: str) -> Path:

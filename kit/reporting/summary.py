@@ -272,7 +272,7 @@ def _provenance(decision: Decision, lang: Language) -> tuple[tuple[str, str], ..
 
 
 def _examples(found: Sequence[dict[str, str]], words: dict[str, Any]) -> list[dict[str, str]]:
-    keys = ("question", "shown", "gold", "citation", "why")
+    keys = ("question", "shown", "gold", "citation")
     return [{words[key]: plain(example[key]) or "—" for key in keys} for example in found]
 
 

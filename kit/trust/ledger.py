@@ -70,6 +70,11 @@ def entries(path: Path) -> list[Entry]:
     return _checked(path, records)
 
 
+def find(path: Path, kind: str, **content: Any) -> list[Entry]:
+    """Return the entries of a kind, oldest first, whose content holds the given values (see ``entries``)."""
+    return [entry for entry in entries(path) if entry.kind == kind and content.items() <= entry.content.items()]
+
+
 def _checked(path: Path, records: list[Record]) -> list[Entry]:
     previous = _FIRST
     for number, record in enumerate(records, 1):

@@ -42,11 +42,10 @@ def seal(criteria: Criteria, path: Path | None = None) -> Seal:
     path = path or settings.load().runs / ledger.NAME
     digest = fingerprint(criteria)
     parent = ""
-    for entry in ledger.entries(path):
-        if entry.kind == "seal" and entry.content["title"] == criteria.title:
-            if entry.content["sha256"] == digest:
-                return Seal(criteria, digest, entry.sequence, entry.at, entry.content["parent"])
-            parent = entry.content["sha256"]
+    for entry in ledger.find(path, "seal", title=criteria.title):
+        if entry.content["sha256"] == digest:
+            return Seal(criteria, digest, entry.sequence, entry.at, entry.content["parent"])
+        parent = entry.content["sha256"]
     if criteria.deadline and today() > criteria.deadline:
         raise SealError(
             f"判定の期限（{criteria.deadline}）をもう過ぎているため、封印できません（今日は {today()}）。",
@@ -75,24 +74,12 @@ def require(criteria: Criteria, run: str, path: Path) -> Seal:
         LedgerError: The ledger's chain is broken.
     """
     digest = fingerprint(criteria)
-    seals = [e for e in ledger.entries(path) if e.kind == "seal" and e.content["sha256"] == digest]
-    starts = [e for e in ledger.entries(path) if e.kind == "run" and e.content["run"] == run]
-    if not seals:
+    seals, starts = ledger.find(path, "seal", sha256=digest), ledger.find(path, "run", run=run)
+    in_time = seals and starts and seals[0].sequence < starts[0].sequence
+    if not in_time or starts[0].content["seal"] != digest:
         raise SealError(
-            "この判定基準は封印されていません。判定できません。",
-            "実行のあとで判定基準・質問・指標の計算方法のどれかが変わったか、封印せずに実行しました。",
+            f"実行 {run} は、この判定基準を封印したあとに、その封印で始まったものではありません。判定できません。",
+            "封印せずに実行したか、実行のあとで判定基準・質問・指標の計算方法のどれかが変わったか、差し替えられています。",
             "元の判定基準に戻すか、`kit seal フォルダ` で封印してから、新しい実行としてやり直してください。",
-        )
-    if not starts or seals[0].sequence > starts[0].sequence:
-        raise SealError(
-            "判定基準が封印される前に実行が始まっています。判定できません。",
-            "最初の質問より後に判定基準が封印されました。",
-            "`kit seal フォルダ` のあとで、新しい実行としてやり直してください。",
-        )
-    if starts[0].content.get("seal") != digest:
-        raise SealError(
-            "実行が始まったときの判定基準ではありません。判定できません。",
-            "実行のあとで、前もって封印してあった別の判定基準に差し替えられています。",
-            "元の判定基準に戻すか、この判定基準で新しい実行としてやり直してください。",
         )
     return Seal(criteria, digest, seals[0].sequence, seals[0].at, seals[0].content["parent"])
