@@ -5,7 +5,6 @@ anything else is imported. ``kit.toml`` marks the project's root: relative paths
 so that a notebook finds the same files wherever Jupyter starts it.
 """
 
-import difflib
 import math
 import os
 import tomllib
@@ -123,9 +122,9 @@ def _read_toml(path: Path) -> dict[str, object]:
         ) from error
     for name in content:
         if name not in _DEFAULTS:
-            near = difflib.get_close_matches(name, _DEFAULTS, n=1)
-            hint = f"「{near[0]}」の書き間違いではありませんか。" if near else f"使える設定: {'、'.join(_DEFAULTS)}"
-            raise SettingsError(f"{path} に知らない設定「{name}」があります。", hint, f"{path} を直してください。")
+            raise SettingsError(
+                f"{path} に知らない設定「{name}」があります。", "名前の書き間違いです。", f"使える設定: {'、'.join(_DEFAULTS)}"
+            )
     return content
 
 

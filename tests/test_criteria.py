@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import re
 from pathlib import Path
 
 import pytest
@@ -142,13 +141,13 @@ def test_all_mistakes_are_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "told"),
     [
-        (kpi("metric: right, bar: 0.7, reason: r"), dict(answered=8, unanswered=0), "4行目「kpis[1].bar」: 「正しく対応できた割合」（基準 0.7）には、質問が 9 問以上必要です（今は 8 問）。質問を足すか、bar を 0.687 以下にします。"),
-        (kpi("metric: wrong_answer, bar: 0.15, reason: r"), dict(answered=18, unanswered=0), "19 問以上必要です（今は 18 問）。質問を足すか、bar を 0.154 以上にします"),
-        (kpi("metric: latency_p95, bar: 3, reason: r"), dict(answered=58, unanswered=0), "質問が 59 問以上必要です（今は 58 問）。質問を足すか、この KPI を role: info（参考）にします"),
-        (kpi("metric: refusal, bar: 0.8, reason: r"), dict(unanswered=13), "文書に答えのない質問が 14 問以上必要です（今は 13 問）。質問を足すか、bar を 0.794 以下にします"),
+        (kpi("metric: right, bar: 0.7, reason: r"), dict(answered=8, unanswered=0), "4行目「kpis[1].bar」: 「正しく対応できた割合」（基準 0.7）には、質問が 9 問以上必要です（今は 8 問）。質問を足すか、基準を緩めるか、role を info（参考）にするか、この KPI を外します。"),
+        (kpi("metric: wrong_answer, bar: 0.15, reason: r"), dict(answered=18, unanswered=0), "19 問以上必要です（今は 18 問）"),
+        (kpi("metric: latency_p95, bar: 3, reason: r"), dict(answered=58, unanswered=0), "質問が 59 問以上必要です（今は 58 問）"),
+        (kpi("metric: refusal, bar: 0.8, reason: r"), dict(unanswered=13), "文書に答えのない質問が 14 問以上必要です（今は 13 問）"),
         (kpi("metric: answer_contained, bar: 0.9, reason: r"), dict(answered=28), "答えのある質問が 29 問以上必要です（今は 28 問）"),
         (kpi("metric: mrr_at_10, bar: 0.9, reason: r"), dict(answered=28), "根拠文書を書いた質問が 29 問以上必要です（今は 28 問）"),
-        (kpi("metric: refusal, bar: 0.8, reason: r"), dict(unanswered=0), "文書に答えのない質問が 14 問以上必要です（今は 0 問）。質問を足すか、この KPI を外します。"),
+        (kpi("metric: refusal, bar: 0.8, reason: r"), dict(unanswered=0), "文書に答えのない質問が 14 問以上必要です（今は 0 問）"),
         (kpi("metric: citation, bar: 0.8, reason: r"), dict(evidence=False), "根拠文書を書いた質問が 14 問以上必要です（今は 0 問）"),
         (HEAD + "kpis:\n" + GATE + "  - {metric: refusal, role: info, bar: 0.8}\n", dict(unanswered=0), "答えのない質問が 1 問以上必要です"),
     ],
@@ -163,17 +162,6 @@ def test_too_few_questions_are_told_as_a_matter_of_both_files(tmp_path):
         read_criteria(path)
     assert caught.value.what.startswith("質問.csv か criteria.yaml に直すところが 1 か所あります。\n")
     assert caught.value.remedy == f"{tmp_path / '質問.csv'} か {path} の上の箇所を直して保存し、もう一度実行してください。"
-
-
-@pytest.mark.parametrize("metric", ["right", "wrong_answer", "mrr_at_10"])
-@pytest.mark.parametrize("alpha", [0.001, 0.05, 0.2])
-def test_the_bar_that_is_proposed_can_be_met_and_one_step_harder_cannot(metric, alpha):
-    up = METRICS[metric].higher_is_better
-    for n in (2, 8, 13, 58, 300):
-        bar = float(re.search(r"bar を ([\d.]+) 以[上下]に", criteria_module._instead(METRICS[metric], n, alpha))[1])
-        assert questions_to_show(METRICS[metric], bar, alpha) <= n
-        harder = bar + (0.001 if up else -0.001)
-        assert not 0.001 <= harder <= 0.999 or questions_to_show(METRICS[metric], harder, alpha) > n
 
 
 @pytest.mark.parametrize(

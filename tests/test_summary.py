@@ -367,7 +367,7 @@ def test_files_and_formats(tmp_path):
     assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["summary.en.md"]
     with pytest.raises(ParameterError) as error:
         write_summary(decision(), to=tmp_path, formats=("docx",), prices=PRICES)
-    assert str(error.value).splitlines()[0] == "サマリーの形式「docx」は使えません。"
+    assert str(error.value).splitlines()[0] == "サマリーの形式「docx」か言語「ja」は使えません。"
     assert len(str(error.value).splitlines()) == 3
     with pytest.raises(ParameterError):
         write_summary(decision(), to=tmp_path, lang="fr", prices=PRICES)

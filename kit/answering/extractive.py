@@ -16,7 +16,7 @@ from kit.answering.hints import find_span
 from kit.knowledge import japanese
 from kit.knowledge.ranking import bm25, coverage
 from kit.knowledge.store import index_text
-from kit.records import Answer, Citation, Hit, Step
+from kit.records import Answer, Chunk, Citation, Hit, Step
 
 NOT_FOUND = "資料に見当たりません。"
 
@@ -118,7 +118,7 @@ def find(question: str, hits: Sequence[Hit], idf: Callable[[str], float]) -> tup
     ranked = sorted(found, key=lambda sentence: -sentence.score)
     # The same sentence in another edition, or twice in one text, is no second sentence.
     best = ranked[:1] + [sentence for sentence in ranked if sentence.text != ranked[0].text][:1]
-    return best, coverage(tokens, _chunk_tokens(best[0].hit), idf) if best else 0.0
+    return best, coverage(tokens, chunk_tokens(best[0].hit.chunk), idf) if best else 0.0
 
 
 def readable(hit: Hit) -> list[str]:
@@ -132,8 +132,8 @@ def _bare(text: str) -> str:
     return re.sub(r"[\s#■【】]+", "", text)
 
 
-def _chunk_tokens(hit: Hit) -> tuple[str, ...]:
-    chunk = hit.chunk
+def chunk_tokens(chunk: Chunk) -> tuple[str, ...]:
+    """Return the tokens of a chunk with its title and headings."""
     return japanese.union(japanese.normalise(index_text(chunk.title, chunk.place.headings, chunk.text)))
 
 

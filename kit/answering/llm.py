@@ -15,10 +15,9 @@ from string import Template
 from time import perf_counter
 from typing import Any
 
-from kit.answering.extractive import NOT_FOUND
+from kit.answering.extractive import NOT_FOUND, chunk_tokens
 from kit.knowledge import japanese
 from kit.knowledge.ranking import coverage
-from kit.knowledge.store import index_text
 from kit.records import Answer, Citation, Hit, State, Step
 from kit.serving.chat import Chat, ChatError, Reply
 
@@ -126,7 +125,9 @@ def _judge(asked: Answer, reply: Reply, question: str, hits: Sequence[Hit], idf:
     begun = perf_counter()
     standing = [citation for number, quote in sources if (citation := _cite(hits, number, quote))]
     share = len(standing) / max(1, len(sources))
-    confidence = share * coverage(japanese.query(question), _tokens(hits, standing), idf)
+    cited = {citation.chunk_id for citation in standing}
+    tokens = [token for hit in hits if hit.chunk.id in cited for token in chunk_tokens(hit.chunk)]
+    confidence = share * coverage(japanese.query(question), tokens, idf)
     detail = f"引用 {len(sources)} 件のうち {len(standing)} 件が、示した資料の中にありました"
     trace = (*asked.trace, Step("引用の照合", detail, perf_counter() - begun))
     return replace(asked, text=text, citations=tuple(dict.fromkeys(standing)), confidence=confidence, trace=trace)
@@ -157,10 +158,3 @@ def _stretch(quote: str, text: str) -> str:
     letters = "".join(unicodedata.normalize("NFKC", quote).split())
     match = re.search(r"\s*".join(map(re.escape, letters)), text)
     return match.group() if match and len(letters) >= _SHORTEST_QUOTE else ""
-
-
-def _tokens(hits: Sequence[Hit], citations: Sequence[Citation]) -> tuple[str, ...]:
-    cited = {citation.chunk_id for citation in citations}
-    chunks = [hit.chunk for hit in hits if hit.chunk.id in cited]
-    texts = (index_text(chunk.title, chunk.place.headings, chunk.text) for chunk in chunks)
-    return japanese.union(japanese.normalise("\n".join(texts)))

@@ -208,7 +208,7 @@ def _check_reachable(kpi: Kpi, entry: _Mapping, cases: Sequence[Case], alpha: fl
     needed = max(1, questions_to_show(metric, kpi.bar, alpha) if kpi.role == "gate" else 1)
     if n < needed:
         what = f"「{metric.label}」（基準 {kpi.bar:g}）には、{_kind(metric)}が {needed} 問以上必要です（今は {n} 問）。"
-        entry.say("bar", f"{what}質問を足すか、{_instead(metric, n, alpha)}。")
+        entry.say("bar", f"{what}質問を足すか、基準を緩めるか、role を info（参考）にするか、この KPI を外します。")
 
 
 def _kind(metric: Metric) -> str:
@@ -216,16 +216,6 @@ def _kind(metric: Metric) -> str:
     counts = metric.applies(Case("", "", (("",),))), metric.applies(Case("", ""))
     kinds = {(True, True): "質問", (True, False): "答えのある質問", (False, True): "文書に答えのない質問"}
     return kinds.get(counts, "根拠文書を書いた質問")
-
-
-def _instead(metric: Metric, n: int, alpha: float) -> str:
-    """Say what can be done without more questions: the hardest bar that a perfect result of n could be shown to meet."""
-    if not n or metric.kind == "p95":
-        return "この KPI を role: info（参考）にします" if n else "この KPI を外します"
-    perfect = alpha ** (1 / n)
-    up = metric.higher_is_better
-    bar = f"{math.floor(perfect * 1000) / 1000:g} 以下" if up else f"{math.ceil((1 - perfect) * 1000) / 1000:g} 以上"
-    return f"bar を {bar}にします"
 
 
 def questions_to_show(metric: Metric, bar: float, alpha: float) -> int:

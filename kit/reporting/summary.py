@@ -6,7 +6,7 @@ decision gives the same bytes. Nothing here runs a model or needs a network.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,11 @@ def write_summary(
         SettingsError: The price table cannot be read.
         RunError: The folder cannot be written.
     """
-    _require("形式", formats, ("html", "md"))
-    _require("言語", [lang], ("ja", "en"))
+    if not {*formats} <= {"html", "md"} or lang not in ("ja", "en"):
+        raise ParameterError(
+            f"サマリーの形式「{','.join(formats)}」か言語「{lang}」は使えません。", "形式は html と md、言語は ja と en です。",
+            "例: kit summary runs/実行フォルダ --formats html,md --lang ja",
+        )
     kept = decision.facts.get("prices")
     prices = prices or (Prices(**kept) if kept else read_prices(settings.load().prices))
     summary = summarise(decision, prices, lang)
@@ -145,16 +148,6 @@ def summarise(decision: Decision, prices: Prices, lang: Language = "ja") -> Summ
         examples=tuple((words[kind], _examples(facts["examples"][kind], words)) for kind in ("good", "bad")),
         notes=tuple(plain(note) for note in facts.get("notes", ())),
     )
-
-
-def _require(what: str, given: Iterable[str], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise ParameterError(
-                f"サマリーの{what}「{name}」は使えません。",
-                f"使える{what}は {'、'.join(known)} です。",
-                "例: kit summary runs/実行フォルダ --formats html,md --lang ja",
-            )
 
 
 def _headline(decision: Decision, lang: Language) -> tuple[str, ...]:
