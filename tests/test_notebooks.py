@@ -412,7 +412,8 @@ def test_the_sample_ends_with_one_line_and_a_summary(sample, finished):
     assert decision["outcome"] in ("GO", "NO-GO", "EXTEND")
     lines = done.stderr.splitlines()
     assert lines[0] == f"実行: mine/{finished.name}"
-    assert [line.split()[0] for line in lines[1:-1]] == [path.stem for path in sorted(FOLDER.glob("0*.ipynb"))]
+    ended = [line.split()[0] for line in lines[1:-1] if "実行中" not in line]  # a busy machine gives signs of life, too
+    assert ended == [path.stem for path in sorted(FOLDER.glob("0*.ipynb"))]
     assert lines[-1].startswith("合計 ")
     assert sorted(path.name for path in folder.iterdir()) == ["data", "mine"], "KIT_RUNS is where runs go, and nowhere else"
 
