@@ -11,8 +11,24 @@ KitError
 ├── LedgerError        the hash chain of the ledger is broken
 └── RunError           a run could not be finished
 
-This module raises nothing itself and imports nothing: it is the ground that all rooms stand on.
+This module raises nothing itself and imports nothing of the kit: it is the ground that all rooms stand on.
 """
+
+import errno
+
+_REASONS = {
+    errno.ENOENT: "見つかりません", errno.EACCES: "権限がありません", errno.EPERM: "権限がありません",
+    errno.ENOSPC: "ディスクの空きがありません", errno.EDQUOT: "割り当てられた容量を使い切りました",
+    errno.EROFS: "書き込めない場所です", errno.EISDIR: "フォルダです", errno.ENOTDIR: "フォルダではありません",
+    errno.EEXIST: "同じ名前のものがあります", errno.ENAMETOOLONG: "名前が長すぎます",
+    errno.ECONNREFUSED: "接続を断られました", errno.ETIMEDOUT: "応答がありません", errno.EHOSTUNREACH: "届きません",
+}  # fmt: skip
+
+
+def reason(error: OSError) -> str:
+    """Say in Japanese why the operating system refused; the error's code where there is no word for it."""
+    code = error.errno or 0
+    return _REASONS.get(code) or errno.errorcode.get(code) or type(error).__name__
 
 
 class KitError(Exception):

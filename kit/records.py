@@ -271,6 +271,8 @@ class Criteria:
     cases_name: str
     cases_sha256: str
     cases_count: int
+    questions: tuple[str, ...] = field(repr=False)
+    """A short hash of each question's wording, sorted: by them the ledger knows a question again in another file."""
     metrics_sha256: str
     """Version of the metric code that the seal covers."""
 
@@ -292,7 +294,8 @@ class Seal:
         """Rebuild a seal and its criteria from ``to_json``."""
         agreed = data["criteria"]
         kpis = tuple(Kpi(**kpi) for kpi in agreed["kpis"])
-        criteria = Criteria(**{**agreed, "kpis": kpis, "approvers": tuple(agreed["approvers"])})
+        listed = {name: tuple(agreed[name]) for name in ("approvers", "questions")}
+        criteria = Criteria(**{**agreed, "kpis": kpis, **listed})
         return cls(**{**data, "criteria": criteria})
 
 

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from kit.evaluation import metrics
-from kit.evaluation.cases import cases_sha256
+from kit.evaluation.cases import cases_sha256, question_hashes
 from kit.evaluation.evaluate import evaluate
 from kit.knowledge.store import Store
 from kit.records import Answer, Block, Case, Citation, Criteria, Document, Evidence, Kpi, Place, Row
@@ -28,7 +28,7 @@ def make_criteria(cases, *kpis, **changes):
         "title": "題", "hypothesis": "", "owner": "", "approvers": ("部長",), "kpis": kpis or (RIGHT,), "alpha": 0.05,
         "error_budget": 0.05, "deadline": "", "monthly_questions": 420.0, "minutes_per_question": 10.0,
         "text": "title: 題\n", "cases_name": "質問表.xlsx", "cases_sha256": cases_sha256(cases),
-        "cases_count": len(cases),
+        "cases_count": len(cases), "questions": question_hashes(cases),
         "metrics_sha256": hashlib.sha256(Path(metrics.__file__).read_bytes()).hexdigest(),
     }  # fmt: skip
     return Criteria(**given | changes)

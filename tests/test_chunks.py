@@ -67,9 +67,11 @@ def test_short_blocks_of_one_place_are_joined_by_lines():
     assert chunk.text == "一行目\n二行目\n三行目"
 
 
-def test_rows_are_joined_up_to_the_limit_and_keep_the_first_row():
-    blocks = [Block("あ" * 150, Place(sheet="表", row=row)) for row in range(2, 7)]
-    assert [(chunk.place.row, len(chunk.text)) for chunk in split(document(*blocks))] == [(2, 301), (4, 301), (6, 150)]
+def test_a_table_row_is_a_chunk_of_its_own_so_that_a_citation_names_it():
+    blocks = [Block(f"部署: 第{row}課", Place(sheet="表", row=row)) for row in range(2, 5)]
+    assert [(chunk.place.row, chunk.text) for chunk in split(document(*blocks))] == [
+        (2, "部署: 第2課"), (3, "部署: 第3課"), (4, "部署: 第4課"),
+    ]  # fmt: skip
 
 
 def test_a_long_block_is_cut_after_sentences():

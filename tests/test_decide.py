@@ -119,6 +119,23 @@ def test_a_repeated_run_of_one_seal_is_counted(tmp_path):
     assert decide_again(runs / names[0]).facts["repeat"] == 1
 
 
+def test_questions_judged_by_before_give_no_go_whatever_is_changed_around_them(tmp_path):
+    runs = tmp_path / "runs"
+    decide(sealed_run(runs, CASES, {"a": wrong_arm(CASES)}))
+    # A lower bar under another title, full stops behind the questions, and all but one of them exchanged.
+    stopped = tuple(dataclasses.replace(case, id=f"new-{case.id}", question=f"{case.question}。") for case in CASES)
+    fresh = tuple(dataclasses.replace(case, question=f"別の{case.question}") for case in CASES)
+    easy = {"title": "別の題", "text": "title: 別の題\n"}
+    outcomes = []
+    for day, cases in enumerate((stopped, (*fresh[1:], CASES[0]), fresh[1:]), 22):
+        again = decide(sealed_run(runs, cases, {"a": Oracle(cases)}, run=f"202611{day}-090000-p", **easy))
+        outcomes.append((again.outcome, "別の判定基準による判定" in again.reason, bool(again.seal.parent)))
+    assert outcomes == [("EXTEND", True, True), ("EXTEND", True, True), ("EXTEND", True, True)]
+    other = tuple(dataclasses.replace(case, question=f"まったく{case.question}") for case in CASES)
+    first = decide(sealed_run(runs, other, {"a": Oracle(other)}, run="20261130-090000-p", **easy))
+    assert (first.outcome, first.seal.parent) == ("GO", "")
+
+
 @pytest.mark.parametrize(("ended", "outcome"), [("2026-11-21", "GO"), ("2026-11-22", "NO-GO")])
 def test_the_deadline_is_compared_with_the_day_on_which_the_run_ended(tmp_path, monkeypatch, ended, outcome):
     monkeypatch.setattr("kit.trust.seal.today", lambda: "2026-11-20")
@@ -153,7 +170,7 @@ def test_a_seal_written_after_the_run_began(tmp_path):
 
 def test_a_run_in_a_folder_of_its_own_was_never_sealed(run, tmp_path):
     copy = shutil.copytree(run.folder, tmp_path / "elsewhere" / run.folder.name)
-    refused(lambda: decide_again(copy), "封印したあとに")
+    refused(lambda: decide_again(copy), "記録がありません")
 
 
 def test_a_run_that_was_stopped(tmp_path):
@@ -296,13 +313,31 @@ def move_in(run):
     shutil.copy(other.folder / "decision.json", run.folder)
 
 
-@pytest.mark.parametrize("spoil", [forge, cut_ledger, edit_rows, move_in, lambda run: (run.folder / JOURNAL).unlink()])
+def edit_copy(run, name, old, new):
+    path = run.folder / name
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def edit_criteria(run):
+    edit_copy(run, "criteria.yaml", "題", "甘い題")
+
+
+def edit_cases(run):
+    edit_copy(run, "cases.jsonl", "9日", "8日")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [forge, cut_ledger, edit_rows, move_in, edit_criteria, edit_cases, lambda run: (run.folder / JOURNAL).unlink()],
+)
 def test_a_decision_that_rows_or_ledger_beside_it_contradict_is_refused(run, tmp_path, spoil):
     decision = decide(run)
     assert read_decision(run.folder) == decision
     assert "notes" not in decision.facts
     spoil(run)
-    found = refused(lambda: read_decision(run.folder), "台帳 ledger.jsonl か測定記録 rows.jsonl と一致しません")
+    found = refused(lambda: read_decision(run.folder), "台帳 ledger.jsonl か、実行フォルダにある基準・質問・測定記録と一致しません")
     assert f"kit decide {run.folder}" in found.remedy
     alone = tmp_path / "alone" / run.folder.name
     alone.mkdir(parents=True)

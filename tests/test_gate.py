@@ -220,7 +220,7 @@ def test_info_never_decides():
     samples = run((100, sample(1.0, citation=0.0)))
     results, found, _ = gate(samples, RIGHT, Kpi("citation", "出典", 0.9, "", "info"))
     assert found == "GO"
-    assert (results[1].outcome, results[1].point, results[1].reason) == (None, 0.0, "参考値（判定には使いません）")
+    assert (results[1].outcome, results[1].point, results[1].reason) == (None, 0.0, "判定には使いません")
 
 
 # --- latency --------------------------------------------------------------------------------------------
@@ -320,12 +320,21 @@ def test_what_a_kpi_says():
     assert edge == "区間の上限22.2%が基準を超え、まだ決められない"
 
 
+def test_an_interval_past_its_bar_that_holm_does_not_reject_says_so():
+    """13 of 26: the 95 % upper bound misses .70, but not at the level that two criteria ask for."""
+    samples = run((13, sample(1.0)), (13, sample(0.0)))
+    alone, both = gate(samples, RIGHT)[0][0], gate(samples, RIGHT, FAST)[0][0]
+    assert alone.high == both.high < RIGHT.bar
+    assert (alone.outcome, both.outcome) == ("NO-GO", "EXTEND")
+    assert both.reason == "区間は基準を外れるが、複数の基準を同時に見る分を割り引くと（Holm法）、まだ決められない"
+
+
 def test_what_a_guardrail_says():
     baseline = run((100, sample(1.0)), (100, sample(0.0)))
     said = [gate(given, GUARD, baseline=baseline)[0][0].reason for given in (baseline, baseline[::-1])]
     assert said == [
-        "比較対象との差の下限-1.5%が許容範囲にある",
-        "比較対象との差の下限-11.6%が許容範囲を外れ、まだ決められない",
+        "比較対象との差の下限-1.5ポイントが許容範囲にある",
+        "比較対象との差の下限-11.6ポイントが許容範囲を外れ、まだ決められない",
     ]
 
 
@@ -337,7 +346,7 @@ def test_a_guardrail_that_is_surely_broken_is_not_called_open():
     guard = results[1]
     assert (results[0].outcome, found, guard.outcome) == ("GO", "EXTEND", "EXTEND")
     assert guard.high < -GUARD.bar and is_broken(guard) and not is_broken(results[0])
-    assert guard.reason == "比較対象との差の上限-15.8%でも許容範囲を外れ、安全条件を満たしていない"
+    assert guard.reason == "比較対象との差の上限-15.8ポイントでも許容範囲を外れ、安全条件を満たしていない"
     assert why == (
         "「今より悪くしない」が、最も有利に見積もっても比較対象より許容範囲を超えて悪く、安全条件を満たしていません。"
         "質問を増やしても変わらないため、候補を直し、まだ使っていない質問で測り直す必要があります。"
@@ -385,8 +394,8 @@ def test_figures_as_a_japanese_reader_expects_them(name, value, text):
 
 
 def test_signed_figures():
-    assert show(METRICS["right"], 0.012, signed=True) == "+1.2%"
-    assert show(METRICS["right"], -0.012, signed=True) == "-1.2%"
+    assert show(METRICS["right"], 0.012, signed=True) == "+1.2ポイント"
+    assert show(METRICS["right"], -0.012, signed=True) == "-1.2ポイント"
 
 
 def test_results_are_plain_json_whatever_the_figures():

@@ -41,7 +41,7 @@ ROWS = st.builds(
 )  # fmt: skip
 CRITERIA = Criteria(
     "題", "仮説", "責任者", ("部長", "室長"), (Kpi("right", "正しさ", 0.7, "理由"),), 0.05, 0.05, "2026-12-31", 420, 10, "本文",
-    "質問表.xlsx", "ab", 200, "cd",
+    "質問表.xlsx", "ab", 200, ("12ab", "34cd"), "cd",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from kit.trust.seal import fingerprint, require, seal, today
 
 AGREED = Criteria(
     "題", "仮説", "責任者", ("部長",), (Kpi("right", "正しさ", 0.7, "理由"),), 0.05, 0.05, "", 420, 10, "title: 題\n", "質問表.xlsx",
-    "ab" * 32, 200, "cd" * 32,
+    "ab" * 32, 200, ("12ab", "34cd"), "cd" * 32,
 )  # fmt: skip
 CHANGED = dataclasses.replace(AGREED, text="title: 題 \n")
 
@@ -51,7 +51,8 @@ def test_a_seal_is_an_entry_of_the_ledger(path):
     (entry,) = ledger.entries(path)
     assert (entry.kind, entry.sequence, entry.at) == ("seal", sealed.sequence, sealed.at)
     assert entry.content == {
-        "title": "題", "sha256": fingerprint(AGREED), "parent": "", "cases_sha256": "ab" * 32, "metrics_sha256": "cd" * 32
+        "title": "題", "sha256": fingerprint(AGREED), "parent": "", "cases_sha256": "ab" * 32, "metrics_sha256": "cd" * 32,
+        "questions": ["12ab", "34cd"],
     }  # fmt: skip
     assert (sealed.criteria, sealed.sha256, sealed.parent) == (AGREED, fingerprint(AGREED), "")
 
@@ -71,9 +72,11 @@ def test_changed_criteria_of_one_title_name_their_parent(path):
     assert seal(AGREED, path) == first
 
 
-def test_criteria_of_another_title_have_no_parent(path):
-    seal(AGREED, path)
-    assert seal(dataclasses.replace(AGREED, title="別の題", text="title: 別の題\n"), path).parent == ""
+def test_the_parent_is_known_by_its_questions_not_by_its_title(path):
+    first = seal(AGREED, path)
+    renamed = dataclasses.replace(AGREED, title="別の題", text="title: 別の題\n")
+    assert seal(dataclasses.replace(renamed, questions=("34cd", "56ef")), path).parent == first.sha256
+    assert seal(dataclasses.replace(AGREED, questions=("78ab",)), path).parent == ""  # another team's, from one template
 
 
 def on(monkeypatch, day):

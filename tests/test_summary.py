@@ -22,7 +22,7 @@ GATE = (
     Kpi("right", "正しく対応できた割合", 0.05, "いまの社内検索より悪くなるなら、乗り換える理由がない。", "guardrail"),
     Kpi("citation", "出典が正しい割合", 0.80, "根拠文書にたどり着ければ、自分で確かめられる。", "info"),
     Kpi("refusal", "答えのない質問で回答を控えた割合", 0.80, "「見当たりません」と言えないと、信用を失う。", "info"),
-    Kpi("yen_per_right", "正しい対応1件あたりの費用（円）", 100, "窓口対応1件の人件費は875円。", "info"),
+    Kpi("yen_per_right", "正しい対応1件あたりの変動費（円）", 100, "窓口対応1件の人件費は875円。", "info"),
 )
 # outcome → per KPI: point, low, high, baseline, outcome, reason, needed
 FIGURES = {
@@ -81,7 +81,7 @@ EXAMPLES = {
 def decision(outcome="GO", **changes):
     criteria = Criteria(
         "社内規程・手順の問い合わせ対応PoC", "社員の問い合わせの大半は、社内文書から出典つきで答えられ、窓口の手を借りずに片付く。", "総務部 総務課",
-        ("総務部長", "情報システム部長"), GATE, 0.05, 0.05, "", 420, 15, "text", "questions.jsonl", "c" * 64, 200, "d" * 64,
+        ("総務部長", "情報システム部長"), GATE, 0.05, 0.05, "", 420, 15, "text", "questions.jsonl", "c" * 64, 200, (), "d" * 64,
     )
     kpis = tuple(
         KpiResult(kpi, {"citation": 150, "refusal": 50}.get(kpi.metric, 200), point, low, high, base, result, why, needed)
@@ -92,8 +92,9 @@ def decision(outcome="GO", **changes):
     facts = {
         "planned": 200, "arm_labels": {"baseline": "キーワード検索の先頭1文", "candidate": "抽出型リーダー"},
         "points": {
-            "baseline": {"right": 0.425, "refusal": 0.0, "yen_per_right": 0.0009},
-            "candidate": {"right": kpis[0].point, "refusal": kpis[5].point, "yen_per_right": kpis[6].point},
+            "baseline": {"right": 0.425, "refusal": 0.0, "wrong_answer": 0.575, "yen_per_right": 0.0009},
+            "candidate": {"right": kpis[0].point, "refusal": kpis[5].point, "wrong_answer": kpis[1].point,
+                          "yen_per_right": kpis[6].point},
         },
         "answerable": 150, "unanswerable": 50,
         "yen": {"baseline": 0.08, "candidate": round(kpis[6].point * 200 * kpis[0].point, 6)},
@@ -174,7 +175,7 @@ def hostile():
 def void():
     """Return a run in which nothing was measured."""
     made = decision("EXTEND", reason="実行できなかった質問が100.0%あり、許容した5.0%を超えました。")
-    nothing = {"right": 0.0, "refusal": 0.0, "yen_per_right": None}
+    nothing = {"right": 0.0, "refusal": 0.0, "wrong_answer": 0.0, "yen_per_right": None}
     kpis = tuple(
         dataclasses.replace(r, point=math.nan, low=-math.inf if i in (2, 3) else 0.0, high=math.inf if i in (2, 3) else 1.0)
         for i, r in enumerate(made.kpis)
@@ -250,13 +251,14 @@ def test_the_kpi_table():
 
 
 def test_the_money_lines():
-    # 157 right less 37 rightful abstentions = 120 answered of 200: 12 x 420 x 0.6 x 15 min = 756 h, x 3,500 = 2,646,000 yen.
+    # 157 right less 37 rightful abstentions less 19 wrong = 101 of 200: 12 x 420 x 0.505 x 15 min = 636.3 h, x 3,500 = 2,227,050.
+    # 360,000 yen of a year / (12 x 420 x 0.785 right) = 91 yen.
     lines = {m.label: m for m in summarise(decision(), PRICES).money}
-    assert (lines["省ける時間（年）"].value, lines["省ける時間（年）"].span) == ("756時間", "680〜829時間")
-    assert (lines["その価値（年）"].value, lines["その価値（年）"].grade) == ("265万円", "B")
+    assert (lines["省ける時間（年）"].value, lines["省ける時間（年）"].span) == ("636時間", "560〜709時間")
+    assert (lines["その価値（年）"].value, lines["その価値（年）"].grade) == ("223万円", "B")
     assert (lines["運用費（年）"].value, lines["運用費（年）"].grade) == ("36.0万円", "C")
-    assert (lines["差引（年）"].value, lines["差引（年）"].span) == ("229万円", "202〜254万円")
-    assert lines["正しい対応1件あたり"].value == "0.01円未満"
+    assert (lines["差引（年）"].value, lines["差引（年）"].span) == ("187万円", "160〜212万円")
+    assert lines["正しい対応1件あたり"].value == "91.0円"
 
 
 def test_failures_are_counted_openly():

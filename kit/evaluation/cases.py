@@ -104,6 +104,12 @@ def cases_sha256(cases: Iterable[Case]) -> str:
     return hashlib.sha256(canonical([to_json(case) for case in cases]).encode()).hexdigest()
 
 
+def question_hashes(cases: Iterable[Case]) -> tuple[str, ...]:
+    """Return a hash (12 hex digits) of each question's letters and digits, sorted; full stops and blanks do not count."""
+    letters = (re.sub(r"\W", "", comparable(case.question)) for case in cases)
+    return tuple(sorted({hashlib.sha256(text.encode()).hexdigest()[:12] for text in letters}))
+
+
 def refuse_if_wrong(path: Path, problems: Problems, cause: str = "書き間違いか書き忘れです。", beside: Path | None = None) -> None:
     """Raise one error that tells all that is wrong in a file: the first ten places in their order, then the count.
 

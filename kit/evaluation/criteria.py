@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from kit.evaluation import metrics
-from kit.evaluation.cases import cases_sha256, read_cases, refuse_if_wrong
+from kit.evaluation.cases import cases_sha256, question_hashes, read_cases, refuse_if_wrong
 from kit.evaluation.metrics import METRICS, Metric
 from kit.evaluation.sheets import Problems, read_text, suggestion, unreadable
 from kit.records import Case, Criteria, Kpi
@@ -128,6 +128,7 @@ def read_criteria(path: str | Path) -> Criteria:
         text=text,
         cases_sha256=cases_sha256(cases),
         cases_count=len(cases),
+        questions=question_hashes(cases),
         metrics_sha256=hashlib.sha256(Path(metrics.__file__).read_bytes()).hexdigest(),
         **agreed,
     )

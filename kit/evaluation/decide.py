@@ -11,7 +11,7 @@ from typing import Any
 from kit.errors import SealError
 from kit.evaluation import gate, metrics
 from kit.evaluation.answers import answers
-from kit.evaluation.cases import cases_sha256
+from kit.evaluation.cases import cases_sha256, read_cases
 from kit.evaluation.evaluate import JOURNAL, rows_sha256
 from kit.evaluation.metrics import METRICS
 from kit.evaluation.runs import read_evaluation, require_file
@@ -90,13 +90,21 @@ def _compared(decision: Decision, sha256: str) -> Decision:
     if not book.exists():
         return replace(decision, facts=decision.facts | {"notes": [*decision.facts.get("notes", ()), _UNCHECKED]})
     entered, rows = ledger.find(book, "decision", run=run.name), rows_sha256(read(run / JOURNAL))
-    if not entered or entered[-1].content["decision"] != sha256 or rows != decision.facts["rows_sha256"]:
+    agreed = decision.seal.criteria
+    copies_stand = _copy_stands(run, agreed) and cases_sha256(read_cases(run / "cases.jsonl")) == agreed.cases_sha256
+    rows_stand = entered and entered[-1].content["decision"] == sha256 and rows == decision.facts["rows_sha256"]
+    if not copies_stand or not rows_stand:
         raise SealError(
-            f"実行 {run.name} の判定が、台帳 {book.name} か測定記録 {JOURNAL} と一致しません。",
+            f"実行 {run.name} の判定が、台帳 {book.name} か、実行フォルダにある基準・質問・測定記録と一致しません。",
             "判定のあとでどれかが書き換えられたか、台帳の末尾が失われたか、別の場所の実行フォルダに置かれています。",
             f"`kit decide {run}` で判定し直してください。ほかのマシンで出た判定なら、台帳のないフォルダに置いてください。",
         )
     return decision
+
+
+def _copy_stands(run: Path, criteria: Criteria) -> bool:
+    """Whether the criteria that lie readable in the run's folder are the sealed ones."""
+    return (run / "criteria.yaml").read_bytes() == criteria.text.encode("utf-8", "replace")
 
 
 def _figures(document: dict[str, Any]) -> Any:
@@ -115,10 +123,11 @@ def _require_unchanged(evaluation: Evaluation, criteria: Criteria, path: Path) -
     name, digest = evaluation.folder.name, rows_sha256(evaluation.rows)
     finished = ledger.find(path, "rows", run=name)
     rows_stand = finished and all(entry.content["sha256"] == digest for entry in finished)
-    if not rows_stand or cases_sha256(evaluation.cases) != criteria.cases_sha256:
+    agreed_stands = _copy_stands(evaluation.folder, criteria) and cases_sha256(evaluation.cases) == criteria.cases_sha256
+    if not rows_stand or not agreed_stands:
         raise SealError(
-            f"実行 {name} の質問か測定記録が、封印や台帳と一致しません。判定できません。",
-            f"評価が途中で止まったままか、終わったあとで cases.jsonl か {JOURNAL} が書き換えられています。",
+            f"実行 {name} の基準・質問・測定記録のどれかが、封印や台帳と一致しません。判定できません。",
+            f"評価が途中で止まったままか、終わったあとで criteria.yaml、cases.jsonl、{JOURNAL} のどれかが書き換えられています。",
             "途中で止まった場合は `kit poc フォルダ` で続きを実行し、そうでなければバックアップから戻してください。",
         )
     if hashlib.sha256(Path(metrics.__file__).read_bytes()).hexdigest() != criteria.metrics_sha256:
@@ -143,9 +152,8 @@ def _measured(samples: gate.Samples) -> dict[str, Any]:
 
 
 def _used(path: Path, start: ledger.Entry, criteria: Criteria, sha256: str) -> bool:
-    """Whether these questions led to a decision under other criteria before the run began: they are then used up."""
-    seals = ledger.find(path, "seal", cases_sha256=criteria.cases_sha256)
-    others = {entry.content["sha256"] for entry in seals} - {sha256}
+    """Whether any of these questions led to a decision under another seal before the run began: it is then used up."""
+    others = {entry.content["sha256"] for entry in seal.sharing(criteria, path)} - {sha256}
     runs = {entry.content["run"] for entry in ledger.find(path, "run") if entry.content["seal"] in others}
     return any(e.content["run"] in runs and e.sequence < start.sequence for e in ledger.find(path, "decision"))
 

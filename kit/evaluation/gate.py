@@ -166,7 +166,7 @@ def _judge(
 def _verdict(kpi: Kpi, low: float, high: float, missed: bool) -> tuple[Outcome | None, str]:
     """Return what an interval says about a bar, and why."""
     if kpi.role == "info":
-        return None, "参考値（判定には使いません）"
+        return None, "判定には使いません"
     metric = METRICS[kpi.metric]
     up = metric.higher_is_better
     (near, worst), (far, best) = (("下限", low), ("上限", high)) if up else (("上限", high), ("下限", low))
@@ -176,6 +176,8 @@ def _verdict(kpi: Kpi, low: float, high: float, missed: bool) -> tuple[Outcome |
         return "NO-GO", f"区間の{far}{show(metric, best)}でも基準{'に届かない' if up else 'を超える'}"
     if not math.isfinite(worst):
         return "EXTEND", f"質問が足りないか失敗が多いため区間の{near}が求められず、まだ決められない"
+    if best < kpi.bar if up else best > kpi.bar:
+        return "EXTEND", "区間は基準を外れるが、複数の基準を同時に見る分を割り引くと（Holm法）、まだ決められない"
     return "EXTEND", f"区間の{near}{show(metric, worst)}が基準{'に届かず' if up else 'を超え'}、まだ決められない"
 
 
@@ -246,7 +248,7 @@ def show(metric: Metric, value: float, *, signed: bool = False) -> str:
     if not math.isfinite(value):
         return "求められません"
     written = {
-        "share": f"{value * 100:{sign}.1f}%",
+        "share": f"{value * 100:{sign}.1f}{'ポイント' if signed else '%'}",
         "p95": f"{value:{sign}.2f}秒",
         "mean": f"{value:{sign}.3f}",
         "yen_per_right": f"{value:{sign},.2f}円",

@@ -187,5 +187,5 @@ METRICS: dict[str, Metric] = {
     ),
     "latency_p95": Metric("応答時間（95%点、秒）", "p95", False, _ALL, _always, lambda c, r: r.seconds),
     "error_rate": Metric("失敗した割合", "share", False, _ALL, _always, lambda c, r: 0.0),
-    "yen_per_right": Metric("正しい対応1件あたりの費用（円）", "yen_per_right", False, _ALL, _always, right),
+    "yen_per_right": Metric("正しい対応1件あたりの変動費（円）", "yen_per_right", False, _ALL, _always, right),
 }

@@ -66,15 +66,21 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     """Read a run back: criteria and questions as they were sealed, and the rows so far.
 
     Raises:
-        RunError: The folder is not a run.
+        RunError: The folder is not a run, or a file in it is damaged.
         SealError: Its criteria were not sealed in the ledger beside it before it began.
     """
     run = Path(folder).resolve()  # "." has no name to be found by in the ledger
-    kept = Seal.from_json(json.loads(require_file(run, "seal.json").read_text(encoding="utf-8")))
+    cases = tuple(read_cases(require_file(run, "cases.jsonl")))
+    try:
+        kept = Seal.from_json(json.loads(require_file(run, "seal.json").read_text(encoding="utf-8")))
+        rows = tuple(Row.from_json(record) for record in read(run / JOURNAL))
+    except (ValueError, LookupError, TypeError) as error:  # what no version of the kit wrote
+        raise RunError(
+            f"{run} の seal.json か {JOURNAL} を読めません。", "手で書き換えられたか、壊れているか、別の版のキットで作られています。",
+            "バックアップから戻すか、新しい実行としてやり直してください（`kit poc フォルダ --new`）。",
+        ) from error
     sealed = seal.require(kept.criteria, run.name, run.parent / ledger.NAME)
     start = ledger.find(run.parent / ledger.NAME, "run", run=run.name)[0]
-    cases = tuple(read_cases(require_file(run, "cases.jsonl")))
-    rows = tuple(Row.from_json(record) for record in read(run / JOURNAL))
     return Evaluation(run, sealed, cases, tuple(name for name, _, _ in start.content["arms"]), rows)
 
 

@@ -16,7 +16,7 @@ from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kit.errors import DataError
+from kit.errors import DataError, reason
 from kit.evaluation.metrics import comparable
 from kit.knowledge.texts import UnreadableError, decode
 from kit.records import Case, Evidence, Place, place_from_json
@@ -97,7 +97,7 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{path} を読めません（{error.strerror}）。",
+            f"{path} を読めません（{reason(error)}）。",
             "名前か場所が違うか、読む権限がありません。",
             "場所を確かめてください。新しく始めるときは `kit init フォルダ` がひな形を作ります。",
         ) from error

@@ -7,13 +7,15 @@ Exit codes: 0 done (whatever the decision), 1 the three-line error was shown or 
 import argparse
 import json
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kit.errors import KitError
+from kit.errors import DataError, KitError
 
 Result = tuple[Any, str]
 
@@ -49,12 +51,19 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument("-h", "--help", action="help", help="この説明を表示して終わる")
 
     def error(self, message: str) -> NoReturn:
+        for pattern, japanese in _texts()["mistakes"].items():
+            message = re.sub(pattern, japanese, message)
         what = f"コマンドの書き方に誤りがあります（{' '.join(message.split())}）。"
         self.exit(2, f"エラー: {KitError(what, '引数が足りないか、名前の書き間違いです。', f'`{self.prog} --help` に書き方の例があります。')}\n")
 
 
+@cache
+def _texts() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("commands.toml").read_text(encoding="utf-8"))
+
+
 def _parser() -> argparse.ArgumentParser:
-    texts = tomllib.loads(Path(__file__).with_name("commands.toml").read_text(encoding="utf-8"))
+    texts = _texts()
     parser = _Parser(prog="kit", description=texts["description"], epilog=texts["epilog"])
     verbs = parser.add_subparsers(title="コマンド", metavar="コマンド", required=True)
     for name, verb in texts["verbs"].items():
@@ -112,6 +121,8 @@ def _ask(options: argparse.Namespace) -> Result:
     from kit.interface.steps import open_store
     from kit.records import to_json
 
+    if not options.question.strip():
+        raise DataError("質問が空です。", "質問の文を渡していません。", '例: kit ask フォルダ "年休は何日もらえますか"')
     project = find_project(options.folder)
     rag = Rag(open_store(project))
     if settings.load().llm_url:
@@ -156,10 +167,11 @@ def _seal(options: argparse.Namespace) -> Result:
 def _decide(options: argparse.Namespace) -> Result:
     from kit.evaluation.decide import decide_again
     from kit.records import to_json
+    from kit.reporting.wording import label
 
     decision = decide_again(options.run)
     lines = [f"判定: {decision.outcome}", decision.reason]
-    lines += [f"- {r.kpi.label}: {r.outcome or '参考'}（{r.reason}）" for r in decision.kpis]
+    lines += [f"- {label(r, 'ja')}: {r.outcome or '参考'}（{r.reason}）" for r in decision.kpis]
     return to_json(decision), "\n".join(lines)
 
 

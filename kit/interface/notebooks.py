@@ -17,7 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 from kit import settings
-from kit.errors import DataError, ParameterError, RunError
+from kit.errors import DataError, ParameterError, RunError, reason
 from kit.evaluation.sheets import suggestion
 from kit.trust.durable import write_atomically
 
@@ -158,6 +158,12 @@ def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path
         )
     except PapermillExecutionError as error:
         raise _failed(path, output, error) from error
+    except OSError as error:
+        raise RunError(
+            f"{path.stem}: 実行結果を {output.parent} に書き込めません（{reason(error)}）。",
+            "ディスクの空きがないか、書き込み権限がありません。",
+            "空き容量と権限を確かめて、同じコマンドをもう一度実行してください。記録済みの結果から再開します。",
+        ) from error
     except DeadKernelError as error:
         raise RunError(
             f"{path.stem}: 計算の途中でカーネルが止まりました。", "メモリが足りないか、外から止められました。",

@@ -113,7 +113,8 @@ def about(project: Project, store: Store, arms: Mapping[str, System]) -> dict[st
     calibrations = [r.calibration for r in readers if isinstance(r, ExtractiveReader)]
     llm = any(not isinstance(reader, ExtractiveReader) for reader in readers)
     report = project.store / _REPORT
-    unread = json.loads(report.read_text(encoding="utf-8"))["unreadable"] if report.exists() else []
+    lines = json.loads(report.read_text(encoding="utf-8"))["unreadable"] if report.exists() else []
+    unread = [line for line in lines if not line.rpartition("/")[2].startswith("~$")]  # traces of open documents
     notes = []
     if any(calibration == SHIPPED for calibration in calibrations):
         notes.append("開発用質問が足りないため、回答を控えるしきい値はキット同梱の値を使いました。")

@@ -6,7 +6,7 @@ They lie ready in ``starter/``; ``tools/build_workbook.py`` makes the workbook t
 from dataclasses import replace
 from pathlib import Path
 
-from kit.errors import RunError
+from kit.errors import DataError, RunError, reason
 from kit.interface.project import CRITERIA, DOCUMENTS, Project, locate
 from kit.trust.durable import write_atomically
 
@@ -24,15 +24,17 @@ def init(path: str | Path) -> Project:
         The project, with the names of the files made and of those kept.
 
     Raises:
-        DataError: An existing ``criteria.yaml`` cannot be read.
+        DataError: The path is empty, or an existing ``criteria.yaml`` cannot be read.
         RunError: The folder cannot be written.
     """
+    if not str(path).strip():
+        raise DataError("作るフォルダの名前が空です。", "フォルダの名前を渡していません。", "例: kit init 私のPoC")
     folder = Path(path).expanduser().resolve()
     try:
         (folder / DOCUMENTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
-            f"{folder} を作れません（{error.strerror}）。",
+            f"{folder} を作れません（{reason(error)}）。",
             "書き込み権限がないか、同じ名前のファイルがあります。",
             "別の名前か場所で `kit init フォルダ` を実行してください。",
         ) from error

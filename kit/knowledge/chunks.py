@@ -14,7 +14,7 @@ CHUNK_CHARACTERS = 400
 def split(document: Document) -> list[Chunk]:
     """Cut a document into chunks of about ``CHUNK_CHARACTERS`` characters.
 
-    A chunk never crosses a page, sheet, slide or heading, so that its place is true for all of it.
+    A chunk never crosses a page, sheet, table row, slide or heading, so that its place is true for all of it.
     """
     pieces = [
         piece
@@ -37,7 +37,7 @@ def split(document: Document) -> list[Chunk]:
 
 
 def _region(place: Place) -> tuple[object, ...]:
-    return place.page, place.sheet, place.slide, place.headings
+    return place.page, place.sheet, place.row, place.slide, place.headings
 
 
 def _pack(blocks: list[Block]) -> Iterator[Block]:

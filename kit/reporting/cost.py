@@ -44,9 +44,9 @@ class Cost:
     run: Figure
     """This run, all arms."""
     per_right: Figure | None
-    """Per right answer."""
+    """Per right response: of a year with its fixed cost where the volume is known, else of this run."""
     hours_per_year: Figure | None = None
-    """Staff time saved, in hours."""
+    """Staff time saved, in hours; negative where wrong answers cost more than right ones save."""
     value_per_year: Figure | None = None
     running_per_year: Figure | None = None
     net_per_year: Figure | None = None
@@ -69,7 +69,7 @@ class Cost:
 def cost(decision: Decision, prices: Prices) -> Cost:
     """Return what the run cost and what its candidate would cost and save in a year (see ``Scenario``).
 
-    per_right [yen] = yen of the candidate / right answers
+    per_right [yen] = running cost of a year / (12 × monthly_questions × share of right responses)
 
     Args:
         decision: The decision of the run.
@@ -88,8 +88,10 @@ def cost(decision: Decision, prices: Prices) -> Cost:
         return made
     years = [replace(year, answered_share=share) for share in answered_share(decision)]
     worth, running = max("B", _grade(prices, "staff")), max("B", machine, _grade(prices, "fixed"))
+    volume = 12 * year.monthly_questions * facts["points"][arm]["right"]
     return replace(
         made,
+        per_right=_figure([year.running_yen / volume] * 3, running) if volume else None,
         hours_per_year=_figure((each.hours for each in years), "B"),
         value_per_year=_figure((each.value_yen for each in years), worth),
         running_per_year=_figure([year.running_yen] * 3, running),

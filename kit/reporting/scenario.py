@@ -18,6 +18,8 @@ class Scenario:
     """Staff time that a right answer makes unnecessary."""
     answered_share: float
     """Share of the questions that are answered rightly, 0–1."""
+    wrong_share: float
+    """Share of the questions that are answered wrongly, 0–1; one of them costs the time that a right one saves."""
     staff_yen_per_hour: float
     yen_per_question: float
     """Machine and tokens for one question, right or wrong."""
@@ -25,8 +27,9 @@ class Scenario:
 
     @property
     def hours(self) -> float:
-        """Staff time saved: 12 × monthly_questions × answered_share × minutes_per_question / 60."""
-        return 12 * self.monthly_questions * self.answered_share * self.minutes_per_question / 60
+        """Staff time saved: 12 × monthly_questions × (answered_share − wrong_share) × minutes_per_question / 60."""
+        share = self.answered_share - self.wrong_share
+        return 12 * self.monthly_questions * share * self.minutes_per_question / 60
 
     @property
     def value_yen(self) -> float:
@@ -55,7 +58,7 @@ class Scenario:
 
     def _repr_html_(self) -> str:
         assumed = f"{self.monthly_questions:,.0f}件、1件{self.minutes_per_question:,.0f}分、1時間{self.staff_yen_per_hour:,.0f}円"
-        lines = views.paragraphs(f"前提: 月{assumed}", f"省ける時間: 年{self.hours:,.0f}時間")
+        lines = views.paragraphs(f"前提: 月{assumed}", f"省ける時間: 年{self.hours:,.0f}時間（誤った回答の手戻りを差し引き後）")
         steps = [("省ける時間の価値", self.value_yen), ("計算機とトークン", -self.machine_yen), ("固定費", -self.fixed_yen)]
         return lines + waterfall_chart(steps, "差引（年）").svg
 
@@ -82,6 +85,7 @@ def scenario(
         monthly_questions=monthly_questions or facts["monthly_questions"],
         minutes_per_question=minutes_per_question or facts["minutes_per_question"],
         answered_share=answered_share(decision)[1],
+        wrong_share=facts["points"][decision.arms[-1]]["wrong_answer"],
         staff_yen_per_hour=staff_yen_per_hour or prices.staff_yen_per_hour,
         yen_per_question=facts["yen"][decision.arms[-1]] / facts["planned"],
         fixed_yen_per_month=prices.fixed_yen_per_month,

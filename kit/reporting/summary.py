@@ -7,7 +7,7 @@ decision gives the same bytes. Nothing here runs a model or needs a network.
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +122,6 @@ def summarise(decision: Decision, prices: Prices, lang: Language = "ja") -> Summ
     """
     words, facts, criteria = wording.words(lang), decision.facts, decision.seal.criteria
     money = cost(decision, prices)
-    if decision.outcome == "NO-GO":  # time lost to wrong answers is not deducted: a net gain would contradict the page
-        money = replace(money, net_per_year=None)
     names = {decision.arms[0]: words["baseline"]} | {decision.arms[-1]: words["candidate"]}
     return Summary(
         lang=lang,
@@ -250,7 +248,7 @@ def _provenance(decision: Decision, lang: Language) -> tuple[tuple[str, str], ..
         "seal": seal.sha256,
         "sealed_at": wording.moment(seal.at, lang),
         "parent": seal.parent,
-        "approvers": listed(seal.criteria.approvers),
+        "approvers": listed(seal.criteria.approvers) or words["unnamed"],
         "runs": words["first" if facts["repeat"] == 1 else "repeated"].format(**facts),
         "measured_at": wording.moment(facts["finished"], lang),
         "planned": words["planned_of"].format(**facts),

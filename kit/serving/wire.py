@@ -7,7 +7,6 @@ imported at the top: nobody needs this module before a server is to be called.
 
 import asyncio
 import concurrent.futures
-import errno
 import json
 import os
 import random
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from kit.errors import ServerError
+from kit.errors import ServerError, reason
 from kit.records import State
 from kit.trust import egress
 
@@ -177,9 +176,9 @@ def _kind(status: int) -> str:
 
 def _lost(url: str, error: Exception) -> ChatError:
     kind = "certificate" if "certificate" in str(error).lower() else "lost"
-    code = getattr(getattr(error, "os_error", error), "errno", None)
-    reason = errno.errorcode.get(code or 0) or str(error) or type(error).__name__
-    return _error(kind, f"モデルサーバー {url} と通信できません（{reason}）。", url)
+    refused = getattr(error, "os_error", error)
+    told = reason(refused) if isinstance(refused, OSError) and refused.errno else str(error) or type(error).__name__
+    return _error(kind, f"モデルサーバー {url} と通信できません（{told}）。", url)
 
 
 def _closed() -> ChatError:

@@ -1,6 +1,5 @@
 """Is this machine ready, and does nothing leave it? A table of ○ and ×, each × with its remedy."""
 
-import errno
 import os
 import shutil
 import socket
@@ -13,7 +12,7 @@ from importlib.util import find_spec
 from yarl import URL
 
 from kit import prices, settings, views
-from kit.errors import KitError
+from kit.errors import KitError, reason
 from kit.trust import egress, ledger
 
 _PACKAGES = ("lancedb", "sudachipy", "sudachidict_core", "papermill", "pypdfium2", "docx", "pptx", "openpyxl", "scipy")
@@ -104,7 +103,7 @@ def _server(config: settings.Settings) -> _Finding:
     try:
         socket.create_connection((address, URL(url).port), timeout=3).close()
     except OSError as error:
-        return False, f"{url} に接続できません（{errno.errorcode.get(error.errno or 0, type(error).__name__)}）", remedy
+        return False, f"{url} に接続できません（{reason(error)}）", remedy
     return True, f"{url} に接続できます", ""
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kit.errors import RunError
+from kit.errors import RunError, reason
 
 Record = dict[str, Any]
 
@@ -116,7 +116,7 @@ class JsonLines:
             with suppress(OSError):
                 self._file.truncate(self._end)
             raise RunError(
-                f"{self._path} に書き込めません（{error.strerror}）。", "ディスクの空きがないか、書き込み権限がありません。",
+                f"{self._path} に書き込めません（{reason(error)}）。", "ディスクの空きがないか、書き込み権限がありません。",
                 "空きを作ってから同じコマンドをもう一度実行してください。ここまでの記録は残っており、続きから再開します。",
             ) from error
         self._end += len(line)
@@ -161,6 +161,6 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def _unwritable(path: Path, error: OSError) -> RunError:
     return RunError(
-        f"{path} に書き込めません（{error.strerror}）。", "ディスクの空きがないか、書き込み権限がありません。",
+        f"{path} に書き込めません（{reason(error)}）。", "ディスクの空きがないか、書き込み権限がありません。",
         "空き容量と権限を確かめて、もう一度実行してください。",
     )

@@ -33,7 +33,7 @@ def seal(criteria: Criteria, path: Path | None = None) -> Seal:
         path: The ledger file; by default the one beside the runs.
 
     Returns:
-        The seal; ``parent`` names the seal of the same title that these criteria replace, if there is one.
+        The seal; ``parent`` names the last seal that shares a question with these criteria, if there is one.
 
     Raises:
         SealError: The deadline of criteria not sealed so far has passed; nothing is written.
@@ -42,7 +42,7 @@ def seal(criteria: Criteria, path: Path | None = None) -> Seal:
     path = path or settings.load().runs / ledger.NAME
     digest = fingerprint(criteria)
     parent = ""
-    for entry in ledger.find(path, "seal", title=criteria.title):
+    for entry in sharing(criteria, path):
         if entry.content["sha256"] == digest:
             return Seal(criteria, digest, entry.sequence, entry.at, entry.content["parent"])
         parent = entry.content["sha256"]
@@ -54,10 +54,16 @@ def seal(criteria: Criteria, path: Path | None = None) -> Seal:
         )
     agreed = {
         "title": criteria.title, "sha256": digest, "parent": parent, "cases_sha256": criteria.cases_sha256,
-        "metrics_sha256": criteria.metrics_sha256,
+        "metrics_sha256": criteria.metrics_sha256, "questions": criteria.questions,
     }  # fmt: skip
     written = ledger.append(path, "seal", agreed)
     return Seal(criteria, digest, written.sequence, written.at, parent)
+
+
+def sharing(criteria: Criteria, path: Path) -> list[ledger.Entry]:
+    """Return the ledger's seals that share a question with the criteria, oldest first, whatever their title."""
+    asked = {*criteria.questions}
+    return [entry for entry in ledger.find(path, "seal") if not asked.isdisjoint(entry.content.get("questions", ()))]
 
 
 def require(criteria: Criteria, run: str, path: Path) -> Seal:
@@ -75,7 +81,13 @@ def require(criteria: Criteria, run: str, path: Path) -> Seal:
     """
     digest = fingerprint(criteria)
     seals, starts = ledger.find(path, "seal", sha256=digest), ledger.find(path, "run", run=run)
-    in_time = seals and starts and seals[0].sequence < starts[0].sequence
+    if not starts:
+        raise SealError(
+            f"実行 {run} は、台帳 {path} に記録がありません。判定できません。",
+            "実行フォルダの名前を変えたか、ほかの場所から写したか、台帳が別のものです。",
+            "フォルダを元の名前で、元の台帳がある場所に戻してください。",
+        )
+    in_time = seals and seals[0].sequence < starts[0].sequence
     if not in_time or starts[0].content["seal"] != digest:
         raise SealError(
             f"実行 {run} は、この判定基準を封印したあとに、その封印で始まったものではありません。判定できません。",
