@@ -6,7 +6,7 @@ PY := .venv/bin/python
 
 # Handed to the tools through the environment, so that spaces and $ in a value stay what they are.
 export PYTHON TORCH_INDEX OFFLINE UV SERVER BUNDLE UV_BIN
-export URL STATUS
+export URL MODEL STATUS
 
 FAST := not (slow or notebooks or browser or server or real or long)
 
@@ -26,6 +26,7 @@ help:
 	  '' \
 	  '変数:' \
 	  '  URL=http://127.0.0.1:8000/v1   make poc: すでに動いているサーバーを使います' \
+	  '  MODEL=フォルダー               make poc: このモデルを vLLM で起動して試し、終わったら止めます' \
 	  '  OFFLINE=bundle                 make bundle で作ったフォルダーから、ネットワークなしで導入します' \
 	  '  TORCH_INDEX=URL                torch の配布元（GPU なし: https://download.pytorch.org/whl/cpu）' \
 	  '  PYTHON=/usr/bin/python3.11     使う Python（3.11〜3.14）' \
@@ -37,7 +38,8 @@ setup:
 	@tools/setup.sh
 
 poc: setup
-	@$(PY) -m kit poc data/sample $(if $(URL),--url "$$URL")
+	$(if $(MODEL),@$(MAKE) --no-print-directory server)
+	@$(PY) -m kit poc data/sample $(if $(URL),--url "$$URL") $(if $(MODEL),--model "$$MODEL")
 
 lab: setup
 	@$(PY) -m kit.interface.lab

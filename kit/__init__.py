@@ -45,7 +45,9 @@ if TYPE_CHECKING:  # what editors and mypy see; "as" says that a name is meant f
     from kit.reporting.cost import cost as cost
     from kit.reporting.scenario import scenario as scenario
     from kit.reporting.summary import write_summary as write_summary
+    from kit.serving.catalogue import recommend as recommend
     from kit.serving.chat import connect as connect
+    from kit.serving.server import running as running, serve as serve
     from kit.trust.check import check as check
     from kit.trust.seal import seal as seal
 
@@ -76,7 +78,9 @@ _SURFACE = {
     "reporting.cost": "cost",
     "reporting.scenario": "scenario",
     "reporting.summary": "write_summary",
+    "serving.catalogue": "recommend",
     "serving.chat": "connect",
+    "serving.server": "running serve",
     "trust.check": "check",
     "trust.seal": "seal",
 }

@@ -1,21 +1,18 @@
 """What the tests share: ``--require``, real files beside the checkout, programs, a scripted and a real model server."""
 
 import asyncio
-import contextlib
 import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+
+from kit.serving.server import serve
 
 ROOT = Path(__file__).parents[1]
 REQUIRABLE = {"vllm", "shared", "chromium", "libreoffice"}
@@ -77,9 +74,10 @@ def soffice(request):
 
 
 @pytest.fixture(autouse=True)
-def _own_settings(monkeypatch):
+def _own_settings(monkeypatch, request):
     """No setting of the person who runs the tests may reach a model server from here."""
-    for name in ("KIT_LLM_URL", "KIT_LLM_MODEL", "KIT_LLM_TIMEOUT_S", "KIT_LLM_API_KEY", "KIT_ALLOWED_HOSTS"):
+    names = {"KIT_LLM_URL", "KIT_LLM_MODEL", "KIT_LLM_TIMEOUT_S", "KIT_LLM_API_KEY", "KIT_ALLOWED_HOSTS"}
+    for name in names - ({"KIT_LLM_API_KEY"} if "vllm_server" in request.fixturenames else set()):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -172,68 +170,45 @@ def tiny_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def vllm_url(request, tmp_path_factory):
-    """A real vLLM server (CPU build) with the tiny model; one per session."""
+def vllm_python(request):
+    """The Python of the server environment: a test that starts a server of its own asks for it."""
     python = ROOT / ".venv-server" / "bin" / "python"
     if not python.exists():
         _missing(request, "vllm", f"{python} is not there: make server")
-    model = request.getfixturevalue("tiny_model")
-    log = tmp_path_factory.mktemp("vllm") / "server.log"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                python,
-                *f"-m vllm.entrypoints.launchers.api_server.entry --host 127.0.0.1 --port {port}".split(),
-                *f"--model {model} --served-model-name {MODEL} --dtype float32".split(),
-                *["--max-model-len", "4096", "--enforce-eager", "--distributed-executor-backend", "uni"],
-                # Without the flag random weights write blanks without end; it works only with a backend that is named.
-                "--structured-outputs-config",
-                '{"backend": "xgrammar", "disable_any_whitespace": true}',
-            ],
-            cwd=log.parent,
-            env=os.environ
-            | {
-                "VLLM_CPU_KVCACHE_SPACE": "1",
-                "HF_HUB_OFFLINE": "1",
-                "VLLM_NO_USAGE_STATS": "1",
-                "TORCHDYNAMO_DISABLE": "1",
-                "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process less to start: fine for tests, not for load
-            },
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        url = f"http://127.0.0.1:{port}/v1"
-        _wait_until_it_answers(url, process, log)
-        yield url
-    finally:
-        _kill_group(process)
+    return python
 
 
-def _wait_until_it_answers(url, process, log, limit_s=400):
-    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "あ"}], "max_tokens": 1}).encode()
-    request = urllib.request.Request(url + "/chat/completions", body, {"Content-Type": "application/json"})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    begun = time.monotonic()
-    while time.monotonic() < begun + limit_s:
-        if process.poll() is not None:
-            break
-        with contextlib.suppress(OSError), opener.open(request, timeout=60) as response:
-            json.load(response)
-            return
-        time.sleep(0.5)
-    last = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-    pytest.fail(f"vLLM ended with {process.poll()} or did not answer in {limit_s} s:\n{last}", pytrace=False)
+@pytest.fixture(scope="session")
+def vllm_server(vllm_python, tiny_model, tmp_path_factory):
+    """A real vLLM server with the tiny model, started and stopped by the kit; one per session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KIT_RUNS", str(tmp_path_factory.mktemp("serving")))
+        server = serve(tiny_model, context=4096)
+    with pytest.MonkeyPatch.context() as patch:
+        # Tests, their kernels and commands look elsewhere for their runs, and so for the key; see _own_settings.
+        patch.setenv("KIT_LLM_API_KEY", server.key)
+        yield server
+        server.stop()
 
 
-def _kill_group(process):
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(15)
-    process.wait()
+@pytest.fixture(scope="session")
+def vllm_url(vllm_server):
+    """Address of the real server; its key is in the environment of a test that asks for it."""
+    return vllm_server.url
+
+
+@pytest.fixture
+def plain_model(tmp_path):
+    """Folder of a model that passes every check and that nobody loads: two small tensors and their papers."""
+    import numpy
+    from safetensors.numpy import save_file
+
+    folder = tmp_path / "モデル" / "plain"
+    folder.mkdir(parents=True)
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64, "hidden_size": 128}
+    config = {"architectures": ["LlamaForCausalLM"], "dtype": "float32", "max_position_embeddings": 8192, **shape}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "tokenizer.json").write_text('{"model": {"vocab": {"auto_map": 7}}}', encoding="utf-8")
+    (folder / "LICENSE").write_text("Apache-2.0", encoding="utf-8")
+    save_file({"a": numpy.ones((4, 4), "float32"), "b": numpy.zeros(8, "float32")}, folder / "model.safetensors")
+    return folder

@@ -1,7 +1,9 @@
 import asyncio
 import gc
+import json
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -9,13 +11,15 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
 
 from kit.errors import ServerError, SettingsError
-from kit.serving import wire
+from kit.serving import server, wire
 from kit.serving.chat import ChatError, connect
 from kit.trust import egress
 
@@ -23,6 +27,12 @@ from kit.trust import egress
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(wire, "_BACKOFF_S", 0.01)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_started_here(monkeypatch):
+    monkeypatch.setattr(server, "running", lambda: None)
+    monkeypatch.setattr(server, "key_of", lambda url: "")
 
 
 @pytest.fixture
@@ -65,15 +75,57 @@ async def endless(request):
     return web.json_response({"choices": [choice], "usage": {"prompt_tokens": float("inf")}})
 
 
+def events(*items, done=True, gap=0.0, end=None):
+    """A stream as vLLM sends it: texts become deltas, what is no text is sent as it is; then finish, usage, [DONE]."""
+
+    async def act(request):
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        last = [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, USAGE] if done else []
+        for item in ({"role": "assistant", "content": ""}, *items, *last):
+            delta = {"content": item} if isinstance(item, str) else item
+            event = delta if {"choices", "error"} & set(delta) else {"choices": [{"index": 0, "delta": delta}]}
+            await response.write(f"data: {json.dumps({'model': 'tiny', **event}, ensure_ascii=False)}\n\n".encode())
+            await asyncio.sleep(gap)
+        if end:
+            await end(request, response)
+        if done:
+            await response.write(b"data: [DONE]\n\n")
+        return response
+
+    return act
+
+
+USAGE = {
+    "choices": [],
+    "usage": {"prompt_tokens": 12, "completion_tokens": 3},
+    "system_fingerprint": "vllm-0.32.0-abc",
+}
+
+
+def replies(*messages, finish="stop", usage=None, **facts):
+    """A whole reply with one choice a message."""
+
+    async def act(request):
+        ends = finish if isinstance(finish, tuple) else (finish,) * len(messages)
+        choices = [{"index": i, "message": m, "finish_reason": ends[i]} for i, m in enumerate(messages)]
+        counted = {"prompt_tokens": 12, "completion_tokens": 30, **(usage or {})}
+        return web.json_response({"model": "tiny", "choices": choices, "usage": counted, **facts})
+
+    return act
+
+
 def test_ask(scripted, chat):
     scripted.actions = ["10日です。"]
     reply = chat.ask("有給は何日？", system="短く", max_tokens=7, temperature=0.5, seed=3)
     assert (reply.text, reply.finish, reply.prompt_tokens, reply.completion_tokens) == ("10日です。", "stop", 12, 3)
     assert reply.model == "tiny" and 0 < reply.seconds < 5
+    assert (reply.state, reply.thinking, reply.logprobs, reply.others) == ("answered", "", (), ())
     sent = scripted.seen[0]
     assert sent["messages"] == [{"role": "system", "content": "短く"}, {"role": "user", "content": "有給は何日？"}]
     assert (sent["model"], sent["max_tokens"], sent["temperature"], sent["seed"]) == ("tiny", 7, 0.5, 3)
-    assert "response_format" not in sent and "Authorization" not in sent["headers"]
+    assert not {"response_format", "structured_outputs", "n", "logprobs", "stream"} & set(sent)
+    assert "Authorization" not in sent["headers"]
 
 
 def test_a_schema_is_sent_as_the_protocol_wants_it(scripted, chat):
@@ -91,7 +143,10 @@ def test_a_reply_that_was_cut_says_so(scripted, chat):
         return scripted.completion("長い", finish="length")
 
     scripted.actions = [cut]
-    assert chat.ask("?").finish == "length"
+    reply = chat.ask("?")
+    assert (reply.finish, reply.state) == ("length", "model_error")
+    assert "× 完全な回答ではありません（終了 length" in reply._repr_html_()
+    assert "×" not in replace(reply, state="answered")._repr_html_()
 
 
 def test_a_reply_without_text_is_empty(scripted, chat):
@@ -203,6 +258,350 @@ def test_closing_ends_requests_under_way(scripted, chat):
     with pytest.raises(ChatError, match="閉じられ"):
         chat.ask("?")
     chat.close()
+
+
+# --- what may be asked for, and what comes back
+
+
+def test_an_unknown_option_is_refused_before_anything_is_sent(scripted, chat):
+    for wrong in (
+        {"max_token": 3},
+        {"choice": ["はい"], "regex": "は"},
+        {"choice": ["はい"], "schema": {}},
+        {"regex": "["},
+    ):
+        for ask in (chat.ask, chat.stream, lambda prompt, **options: asyncio.run(chat.ask_async(prompt, **options))):
+            with pytest.raises((TypeError, ValueError, re.error)):
+                ask("?", **wrong)
+    assert scripted.seen == []
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "right", "wrong"),
+    [
+        ({"choice": ["はい", "いいえ"]}, {"choice": ["はい", "いいえ"]}, "いいえ", "はい、そうです"),
+        ({"regex": r"[0-9]{3}-[0-9]{4}"}, {"regex": r"[0-9]{3}-[0-9]{4}"}, "100-0001", "〒100-0001"),
+    ],
+)
+def test_a_choice_and_a_pattern(scripted, chat, options, field, right, wrong):
+    scripted.actions = [right, wrong]
+    assert chat.ask("?", **options).state == "answered"
+    assert chat.ask("?", **options).state == "wrong_format"  # of a server that does not know the field
+    assert scripted.seen[0]["structured_outputs"] == field
+
+
+def test_several_texts(scripted, chat):
+    scripted.actions = [
+        replies({"content": "甲"}, {"content": "乙"}, {"content": "丙"}),
+        replies({"content": "甲"}, {"content": "乙"}, finish=("stop", "length")),
+        replies({"content": "甲"}, {"content": "乙"}, finish=("stop", "abort")),
+    ]
+    reply = chat.ask("?", n=3, temperature=1.0)
+    assert (reply.text, [other.text for other in reply.others], reply.state) == ("甲", ["乙", "丙"], "answered")
+    assert scripted.seen[0]["n"] == 3
+    assert [chat.ask("?", n=2).state for _ in range(2)] == ["model_error", "infrastructure_error"]
+
+
+def test_logprobs(scripted, chat):
+    async def likely(request):
+        near = [{"token": "はい", "logprob": -0.1}, {"token": "いいえ", "logprob": -2.5}]
+        token = {"token": "いいえ", "logprob": -2.5, "top_logprobs": near}
+        choice = {"message": {"content": "いいえ"}, "finish_reason": "stop", "logprobs": {"content": [token]}}
+        return web.json_response({"model": "tiny", "choices": [choice]})
+
+    scripted.actions = [likely]
+    (token,) = chat.ask("?", logprobs=2).logprobs
+    assert list(token.items()) == [("いいえ", -2.5), ("はい", -0.1)]
+    assert (scripted.seen[0]["logprobs"], scripted.seen[0]["top_logprobs"]) == (True, 2)
+
+
+def test_further_fields_are_sent_as_they_are(scripted, chat):
+    chat.ask("?", extra={"chat_template_kwargs": {"enable_thinking": False}, "seed": 9})
+    assert scripted.seen[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert scripted.seen[0]["seed"] == 9
+
+
+@pytest.mark.parametrize(
+    ("message", "thinking", "text"),
+    [
+        ({"content": "10日", "reasoning": "規程では"}, "規程では", "10日"),
+        ({"content": "10日", "reasoning_content": "規程では"}, "規程では", "10日"),
+        ({"content": "<think>\n規程では\n</think>\n\n10日"}, "規程では", "10日"),
+        ({"content": "規程では\n</think>\n10日"}, "規程では", "10日"),  # the chat template had opened the block
+        ({"content": "<think>規程で"}, "規程で", ""),
+        ({"content": None, "reasoning": "規程で"}, "規程で", ""),
+        ({"content": " <thin"}, "", " <thin"),
+        ({"content": "</think>と書く", "reasoning": "規程"}, "規程", "</think>と書く"),
+    ],
+)
+def test_thinking_is_told_apart(scripted, chat, message, thinking, text):
+    scripted.actions = [replies(message)]
+    reply = chat.ask("?")
+    assert (reply.thinking, reply.text) == (thinking, text)
+    assert reply.thinking_tokens == round(30 * len(thinking) / len(thinking + text))
+
+
+def test_the_servers_own_count_of_thinking_goes_first(scripted, chat):
+    scripted.actions = [
+        replies({"content": "10日", "reasoning": "規程"}, usage={"completion_tokens_details": {"reasoning_tokens": 25}})
+    ]
+    assert (reply := chat.ask("?")).thinking_tokens == 25 and reply.completion_tokens == 30
+
+
+def test_what_a_reply_costs(scripted, tmp_path, monkeypatch):
+    table = (Path(__file__).parents[1] / "data" / "prices.toml").read_text(encoding="utf-8")
+    table = table.replace("yen_per_million_prompt = 0.0", "yen_per_million_prompt = 1e6")
+    (tmp_path / "prices.toml").write_text(table.replace("completion = 0.0", "completion = 2e6"), encoding="utf-8")
+    monkeypatch.setenv("KIT_PRICES", str(tmp_path / "prices.toml"))
+    with connect(scripted.url) as chat:
+        reply = chat.ask("?")
+    assert reply.yen == pytest.approx(12 * 1 + 3 * 2 + reply.seconds / 3600 * 60)
+
+
+# --- the model that answers
+
+
+def test_another_model_voids_the_reply(scripted, chat):
+    async def other(request):
+        return scripted.completion("はい", model="llm-jp")
+
+    scripted.actions = [other]
+    with pytest.raises(ChatError, match="「tiny」に質問しましたが、「llm-jp」が回答") as caught:
+        chat.ask("?")
+    assert (caught.value.state, caught.value.passing, len(scripted.seen)) == ("infrastructure_error", False, 1)
+
+
+def test_a_model_swapped_under_its_name_voids_all_that_follows(scripted, chat):
+    first, second = ({"content": "はい"}, "vllm-0.32.0-abc"), ({"content": "はい"}, "vllm-0.32.0-def")
+    scripted.actions = [replies(m, system_fingerprint=f) for m, f in (first, first, second, second)]
+    assert [chat.ask("?").fingerprint for _ in range(2)] == ["vllm-0.32.0-abc"] * 2
+    for _ in range(2):
+        with pytest.raises(ChatError, match=r"「tiny vllm-0\.32\.0-def」が回答"):
+            chat.ask("?")
+    scripted.actions = [replies({"content": "はい"})]  # and one that says no more what it is
+    with pytest.raises(ChatError, match="「tiny」が回答"):
+        chat.ask("?")
+
+
+# --- streams
+
+
+def test_a_stream(scripted, chat):
+    scripted.actions = [events("国内", "の日当は", "", "3,000円")]
+    stream = chat.stream("?", max_tokens=9)
+    assert stream.reply is None
+    assert list(stream) == ["国内", "の日当は", "3,000円"]
+    assert (stream.reply.text, stream.reply.finish, stream.reply.state) == ("国内の日当は3,000円", "stop", "answered")
+    assert (stream.reply.prompt_tokens, stream.reply.completion_tokens) == (12, 3)
+    assert stream.reply.fingerprint == "vllm-0.32.0-abc" and stream.reply.seconds > 0 and stream.reply.yen > 0
+    sent = scripted.seen[0]
+    assert (sent["stream"], sent["stream_options"], sent["max_tokens"]) == (True, {"include_usage": True}, 9)
+
+
+def test_pieces_come_as_they_are_written(scripted, chat):
+    scripted.actions = [events(*"あいうえお", gap=0.1)]
+    begun = time.monotonic()
+    at = [time.monotonic() - begun for _ in chat.stream("?")]
+    assert at[0] < 0.4 and at[4] - at[0] > 0.3
+
+
+def test_a_stream_of_thoughts(scripted, chat):
+    scripted.actions = [
+        events({"reasoning": "規程"}, {"reasoning_content": "では"}, "10", "日"),
+        events("<th", "ink>", "規程", "では</think>", "\n\n", "10", "日"),
+        events("<", "b>10", "日"),
+    ]
+    for pieces, thinking in ((["10", "日"], "規程では"), (["10", "日"], "規程では"), (["<b>10", "日"], "")):
+        stream = chat.stream("?")
+        assert (list(stream), stream.reply.thinking) == (pieces, thinking)
+        assert stream.reply.text == "".join(pieces)
+
+
+def test_a_stream_of_several_texts_shows_the_first(scripted, chat):
+    def piece(index, text, **more):
+        return {"choices": [{"index": index, "delta": {"content": text}, **more}]}
+
+    token = {"token": "乙", "logprob": -0.5, "top_logprobs": []}
+    second = piece(1, "乙", finish_reason="length", logprobs={"content": [token]})
+    scripted.actions = [events(piece(0, "甲"), second)]
+    stream = chat.stream("?", n=2, logprobs=1)
+    assert list(stream) == ["甲"]
+    (other,) = stream.reply.others
+    assert (other.text, other.finish, other.logprobs, stream.reply.state) == (
+        "乙",
+        "length",
+        ({"乙": -0.5},),
+        "model_error",
+    )
+
+
+def test_leaving_the_loop_frees_the_server(scripted, chat):
+    scripted.actions = [events(*"あ" * 100, gap=0.05)]
+    stream = chat.stream("?")
+    for _ in stream:
+        break
+    _until(lambda: scripted.dropped == 1)
+    assert stream.reply is None
+    scripted.actions = ["はい"]
+    assert chat.ask("?").text == "はい"
+
+
+def test_ctrl_c_in_a_stream_frees_the_server(scripted, chat):
+    scripted.actions = [events("あ", end=lambda *_: asyncio.sleep(30))]
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(chat.stream("?"))
+    timer.join()
+    _until(lambda: scripted.dropped == 1)
+
+
+def test_closing_ends_a_stream(scripted, chat):
+    scripted.actions = [events("あ", end=lambda *_: asyncio.sleep(30))]
+    with pytest.raises(ChatError, match="閉じられ"):
+        for _ in chat.stream("?"):
+            chat.close()
+
+
+async def broken(request, response):
+    await response.write(b'data: {"choices": [{"index": 0, "delta": {"con\n\n')
+
+
+async def dies(request, response):
+    request.transport.abort()
+
+
+async def waits(request, response):
+    await asyncio.sleep(30)
+
+
+async def drips(request, response):
+    for _ in range(300):
+        await response.write(b"d")
+        await asyncio.sleep(0.05)
+
+
+async def floods(request, response):
+    await response.write(b"data: " + b"x" * (8 << 20))
+
+
+async def nothing(request, response):
+    """The stream just ends."""
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "said"),
+    [
+        (broken, "infrastructure_error", "読み取れません"),
+        (dies, "infrastructure_error", "通信できません"),
+        (nothing, "infrastructure_error", "途中で終わりました"),
+        (floods, "infrastructure_error", "読み取れません"),
+        (waits, "timeout", "1 秒以内"),
+        (drips, "timeout", "1 秒以内"),
+    ],
+)
+def test_a_stream_that_breaks_is_no_reply_and_is_not_tried_again(scripted, end, state, said):
+    scripted.actions = [events("国内の", "日当は", done=False, end=end)]
+    with connect(scripted.url, timeout_s=1) as chat:
+        stream, pieces = chat.stream("?"), []
+        with pytest.raises(ChatError, match=said) as caught:
+            pieces.extend(stream)
+            pytest.fail(f"{pieces}")
+    assert (caught.value.state, stream.reply, len(scripted.seen)) == (state, None, 1)
+
+
+@pytest.mark.parametrize(("code", "state"), [(500, "infrastructure_error"), (400, "model_error")])
+def test_an_error_within_a_stream(scripted, chat, code, state):
+    scripted.actions = [events("国内の", {"error": {"message": "EngineCore died", "code": code}})]
+    with pytest.raises(ChatError, match=r"中断しました.*EngineCore died") as caught:
+        list(chat.stream("?"))
+    assert (caught.value.state, len(scripted.seen)) == (state, 1)
+
+
+def test_a_stream_that_never_ended_by_a_finish_is_no_reply(scripted, chat):
+    scripted.actions = [
+        events("国内の", {"choices": [{"index": 0, "delta": {"content": "日当"}}]}, done=False, end=done)
+    ]
+    with pytest.raises(ChatError, match="読み取れません"):
+        list(chat.stream("?"))
+
+
+async def done(request, response):
+    await response.write(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("trouble", [503, drop, torn])
+def test_a_stream_is_tried_again_while_nothing_was_shown(scripted, chat, trouble):
+    scripted.actions = [trouble, trouble, events("はい")]
+    assert (list(chat.stream("?")), len(scripted.seen)) == (["はい"], 3)
+
+
+# --- many at once
+
+
+def test_asking_in_an_event_loop(scripted, chat):
+    async def echo(request):
+        await asyncio.sleep(0.05)
+        return scripted.completion((await request.json())["messages"][0]["content"])
+
+    async def cell():
+        return await asyncio.gather(*(chat.ask_async(f"質問{i}") for i in range(64)))
+
+    scripted.actions = [echo]
+    assert [reply.text for reply in asyncio.run(cell())] == [f"質問{i}" for i in range(64)]
+    assert scripted.most_at_once > 32
+
+
+def test_a_task_that_is_cancelled_frees_the_server(scripted, chat):
+    async def cell():
+        task = asyncio.create_task(chat.ask_async("?"))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    scripted.actions = [slow]
+    asyncio.run(cell())
+    _until(lambda: scripted.dropped == 1)
+
+
+def test_a_callback_is_told_the_pieces(scripted, chat):
+    scripted.actions = [events("国内", "の")]
+    pieces = []
+    reply = asyncio.run(chat.ask_async("?", show=pieces.append))
+    assert (pieces, reply.text) == (["", "国内", "の", ""], "国内の")  # each event is told, for its time
+
+
+@pytest.mark.slow
+def test_the_client_costs_little():
+    """The bench of the client alone: the goal is 1,500 requests/s on 2 cores, or 60 % of a bare aiohttp loop."""
+    bench = Path(__file__).parent / "bench" / "serving.py"
+    done = subprocess.run(
+        [sys.executable, bench, "--client", "--requests", "1000", "--pairs", "3", "--json"],
+        capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(bench.parents[2])},
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert found["ask_async_per_s"] >= 1500 or found["ask_async_ratio"] >= 0.6, found
+
+
+# --- the server that was started here
+
+
+def test_without_a_url_the_server_started_here_is_taken_with_its_key(scripted, monkeypatch):
+    scripted.key, scripted.models = "sk-here", ["tiny", "adapter-1"]
+    monkeypatch.setattr(server, "running", lambda: SimpleNamespace(url=scripted.url, model="tiny"))
+    monkeypatch.setattr(server, "key_of", lambda url: "sk-here" if url == scripted.url else "")
+    monkeypatch.setenv("KIT_LLM_API_KEY", "sk-of-another-server")
+    with connect() as chat:
+        assert (chat.url, chat.model, chat.ask("?").text) == (scripted.url, "tiny", "はい")
+    with connect(scripted.url, model="adapter-1") as chat:
+        assert chat.model == "adapter-1"
+    monkeypatch.setenv("KIT_LLM_URL", "http://127.0.0.1:9/v1")  # what is set goes first
+    with pytest.raises(ServerError, match=r"127\.0\.0\.1:9"):
+        connect()
+
+
+# --- where it connects
 
 
 @pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/v1?x=1"])

@@ -28,7 +28,7 @@ from kit.trust.durable import JsonLines
 from kit.trust.seal import seal
 from tests.projects import DOCUMENTS, small_project
 
-VERBS = ["init", "check", "run", "poc", "ask", "store", "seal", "decide", "summary"]
+VERBS = ["init", "check", "run", "poc", "ask", "store", "serve", "stop", "models", "seal", "decide", "summary"]
 JAPANESE = re.compile(r"[ぁ-んァ-ヶ一-龠]")
 
 

@@ -1,9 +1,15 @@
-"""The chat client and the LLM reader on a real vLLM server with a tiny random-weight model."""
+"""The chat client, its bench and the LLM reader on a real vLLM server with a tiny random-weight model."""
 
+import asyncio
 import json
+import math
 import os
+import subprocess
+import sys
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +21,7 @@ from kit.interface.poc import poc
 from kit.knowledge.store import Store
 from kit.records import Block, Chunk, Document, Hit, Place
 from kit.serving.chat import ChatError, connect
+from kit.serving.server import running
 from tests.projects import small_project
 
 pytestmark = pytest.mark.server
@@ -68,6 +75,122 @@ def test_replies_follow_the_schema(chat, seed):
     assert set(data) == {"found", "answer", "sources"} and isinstance(data["found"], bool)
     assert len(data["answer"]) <= 200 and len(data["sources"]) <= 3
     assert all(isinstance(source["number"], int) and len(source["quote"]) <= 120 for source in data["sources"])
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_choice_and_a_pattern(chat, n):
+    for seed in range(3):
+        said = {"temperature": 1.0, "seed": seed, "max_tokens": 32, "n": n}
+        reply = chat.ask("日当は出ますか", choice=["はい", "いいえ", "規程にない"], **said)
+        assert reply.text in ("はい", "いいえ", "規程にない") and (reply.state, reply.finish) == ("answered", "stop")
+        reply = chat.ask("郵便番号は", regex=r"[0-9]{3}-[0-9]{4}", **said)
+        assert len(reply.text) == 8 and (reply.state, len(reply.others)) == ("answered", n - 1)
+
+
+def test_a_field_that_the_server_ignores_is_noticed_by_the_form(chat):
+    """vLLM takes the old guided_choice without a word and writes what it likes."""
+    ignored = chat.ask(
+        "日当は出ますか", max_tokens=4, choice=["はい"], extra={"structured_outputs": None, "guided_choice": ["はい"]}
+    )
+    assert ignored.state != "answered"
+
+
+def test_logprobs(chat):
+    reply = chat.ask("日当は", max_tokens=6, logprobs=3, seed=1)
+    assert len(reply.logprobs) == reply.completion_tokens == 6
+    for token in reply.logprobs:
+        written, *others = token.values()
+        assert 1 <= len(token) <= 3 and written <= 0 and written >= max(others, default=-math.inf)  # at temperature 0
+    assert "".join(next(iter(token)) for token in reply.logprobs if "�" not in token)[:1] in reply.text
+
+
+def test_several_texts_differ_and_are_repeated_by_their_seed(chat):
+    one, again = (chat.ask("日当は", max_tokens=8, temperature=1.0, seed=4, n=3) for _ in range(2))
+    texts = [choice.text for choice in (one, *one.others)]
+    assert len(set(texts)) > 1 and texts == [choice.text for choice in (again, *again.others)]
+    assert one.completion_tokens == 24 and one.state == "model_error"  # all three were cut
+
+
+def test_what_every_reply_says(chat):
+    reply = chat.ask("日当は", max_tokens=4)
+    assert reply.fingerprint.startswith("vllm-0.32.0-") and not reply.fingerprint.endswith("nohash")
+    assert reply.yen > 0 and reply.thinking_tokens == 0 and reply.state == "model_error"
+
+
+def test_a_stream_is_the_same_reply_in_pieces(chat):
+    said = {"max_tokens": 24, "temperature": 1.0, "seed": 3, "logprobs": 2}
+    stream, whole = chat.stream("日当は", **said), chat.ask("日当は", **said)
+    pieces = list(stream)
+    assert len(pieces) > 4 and "".join(pieces) == stream.reply.text == whole.text
+    for fact in ("finish", "state", "prompt_tokens", "completion_tokens", "fingerprint", "model", "logprobs"):
+        assert getattr(stream.reply, fact) == getattr(whole, fact), fact
+
+
+def test_leaving_a_stream_frees_the_server(chat):
+    for number, _ in enumerate(
+        chat.stream("長い話をして", max_tokens=3000, temperature=1.0, extra={"ignore_eos": True})
+    ):
+        if number == 3:
+            break
+    end = time.monotonic() + 5
+    while _running(chat.url) > 0:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _running(url):
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/metrics") as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:num_requests_running{"))
+
+
+def test_a_stream_that_cannot_begin(chat):
+    with pytest.raises(ChatError, match="maximum context length") as caught:
+        list(chat.stream("日当" * 20_000))
+    assert caught.value.state == "model_error"
+    with pytest.raises(ChatError) as caught:
+        list(chat.stream("?", regex="(?=a)b"))  # Python knows it, the grammar does not
+    assert caught.value.state == "model_error"
+
+
+def test_many_at_once_in_an_event_loop(chat):
+    async def cell():
+        return await asyncio.gather(*(chat.ask_async(f"質問{i}", max_tokens=4) for i in range(64)))
+
+    assert [reply.model for reply in asyncio.run(cell())] == ["tiny"] * 64
+
+
+def test_without_the_key_nothing_is_answered(vllm_server, monkeypatch, tmp_path):
+    monkeypatch.delenv("KIT_LLM_API_KEY")
+    monkeypatch.setenv("KIT_RUNS", str(tmp_path))  # where no server was started
+    with pytest.raises(ServerError, match="鍵"):
+        connect(vllm_server.url)
+
+
+def test_the_server_that_runs_here_is_found_with_its_key(vllm_server, monkeypatch):
+    monkeypatch.setenv("KIT_LLM_API_KEY", "sk-of-another-server")
+    monkeypatch.setenv("KIT_RUNS", str(vllm_server.log.parents[1]))
+    with connect() as chat:
+        assert (chat.url, chat.model) == (vllm_server.url, "tiny")
+        assert chat.ask("?", max_tokens=1).completion_tokens == 1
+
+
+@pytest.mark.slow
+def test_the_bench_in_short_form(vllm_url):
+    bench = Path(__file__).parent / "bench" / "serving.py"
+    short = ["--concurrency", "1,8", "--pairs", "1", "--tokens", "8", "--least", "8", "--rounds", "1", "--json"]
+    done = subprocess.run(
+        [sys.executable, bench, "--url", vllm_url, *short],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(bench.parents[2])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert [(row["lengths"], row["concurrency"]) for row in rows] == [
+        ("fixed", 1), ("fixed", 8), ("natural", 1), ("natural", 8)
+    ]  # fmt: skip
+    for row in rows:
+        assert row["same_tokens"] and row["errors"] == row["vllm_errors"] == 0 and row["ratio"] > 0.2
+        assert 0 < row["ours"]["ttft_ms"]["p50"] <= row["ours"]["ttft_ms"]["p99"] <= row["ours"]["whole_ms"]["p99"]
 
 
 def test_reading_end_to_end(chat):
@@ -141,6 +264,18 @@ def test_a_poc_with_the_server_as_candidate(vllm_url, tmp_path, monkeypatch):
     assert decision.outcome in ("NO-GO", "EXTEND")  # a random model is never good enough
     page = (decision.folder / "summary.html").read_text(encoding="utf-8")
     assert "tiny" in page and "外部送信あり" not in page
+
+
+@pytest.mark.notebooks
+def test_a_poc_that_serves_its_model_stops_it_in_the_end(vllm_python, tiny_model, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("KIT_RUNS", str(tmp_path / "runs"))
+    decision = poc(small_project(tmp_path / "総務PoC", repeat=1), model=str(tiny_model))
+    told = capfd.readouterr().err
+    assert "モデルのファイルを検査しています" in told and "起動しました" in told and "05_evaluate" in told
+    assert decision.outcome in ("NO-GO", "EXTEND")
+    assert read_evaluation(decision.folder).arms == ("baseline", "candidate")
+    assert running() is None
+    assert not list((tmp_path / "runs" / "servers").glob("server.json"))
 
 
 def test_an_unknown_model_names_what_is_served(vllm_url):

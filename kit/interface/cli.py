@@ -11,13 +11,14 @@ import re
 import sys
 import tomllib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kit.errors import DataError, KitError
 
 Result = tuple[Any, str]
+_TYPES = {"int": int, "float": float}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, verb in texts["verbs"].items():
         sub = verbs.add_parser(name, help=verb["help"], description=verb["help"], epilog=f"例: {verb['example']}")
         for argument, options in verb["arguments"].items():
-            sub.add_argument(argument, **options)
+            kind = {"type": _TYPES[options["type"]]} if "type" in options else {}
+            sub.add_argument(argument, **options | kind)
         sub.add_argument("--json", action="store_true", help="結果を JSON で表示する")
         sub.set_defaults(command=_COMMANDS[name])
     return parser
@@ -108,7 +110,7 @@ def _run(options: argparse.Namespace) -> Result:
 def _poc(options: argparse.Namespace) -> Result:
     from kit.interface.poc import poc, shown
 
-    decision = poc(options.folder, url=options.url, new=options.new)
+    decision = poc(options.folder, url=options.url, model=options.model, new=options.new)
     summary = shown(decision.folder / "summary.html")
     facts = {"decision": decision.outcome, "reason": decision.reason, "summary": summary}
     return facts, f"DECISION: {decision.outcome}  {summary}"
@@ -149,6 +151,38 @@ def _store(options: argparse.Namespace) -> Result:
     return {**to_json(added), "chunks": len(store)}, "\n".join(lines)
 
 
+def _serve(options: argparse.Namespace) -> Result:
+    from kit.serving.server import serve
+
+    say = partial(print, file=sys.stderr, flush=True)
+    server = serve(options.model, context=options.context, users=options.users, progress=say)
+    facts = {"url": server.url, "model": server.model, "pid": server.pid, "log": str(server.log)}
+    return facts, f"{server.model} を {server.url} で起動しました。止めるには: kit stop"
+
+
+def _stop(options: argparse.Namespace) -> Result:
+    from kit.serving.server import running
+
+    if server := running():
+        server.stop()
+        return {"stopped": server.model}, f"{server.model} を止めました。"
+    return {"stopped": ""}, "動いているモデルサーバーはありません。"
+
+
+def _models(options: argparse.Namespace) -> Result:
+    from kit.records import to_json
+    from kit.serving.catalogue import recommend
+    from kit.serving.fetch import fetch, question
+
+    if options.action == "recommend":
+        found = recommend(gpu_gb=options.gpu, context=options.context, users=options.users)
+        return to_json(found), str(found)
+    asked = question(options.id, Path(options.to))
+    agreed = options.yes or input(f"{asked}（はい/いいえ）: ").strip() in ("はい", "y", "yes")
+    folder = str(fetch(options.id, Path(options.to), agreed=agreed))
+    return {"folder": folder}, f"取得しました: {folder}"
+
+
 def _seal(options: argparse.Namespace) -> Result:
     from datetime import datetime
 
@@ -187,8 +221,8 @@ def _summary(options: argparse.Namespace) -> Result:
 
 
 _COMMANDS = {
-    "init": _init, "check": _check, "run": _run, "poc": _poc, "ask": _ask, "store": _store, "seal": _seal,
-    "decide": _decide, "summary": _summary,
+    "init": _init, "check": _check, "run": _run, "poc": _poc, "ask": _ask, "store": _store, "serve": _serve,
+    "stop": _stop, "models": _models, "seal": _seal, "decide": _decide, "summary": _summary,
 }  # fmt: skip
 
 

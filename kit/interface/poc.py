@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -14,16 +14,17 @@ from kit.evaluation.decide import read_decision
 from kit.evaluation.evaluate import JOURNAL
 from kit.evaluation.runs import new_run, open_run
 from kit.interface import notebooks
-from kit.interface.project import find_project
+from kit.interface.project import Project, find_project
 from kit.interface.steps import seal_project
-from kit.records import Decision
+from kit.records import Decision, Seal
+from kit.serving.server import serve
 from kit.trust.durable import JsonLines
 from kit.trust.egress import check_url
 
 _BEAT_S = 30.0
 
 
-def poc(path: str | Path, *, url: str = "", new: bool = False) -> Decision:
+def poc(path: str | Path, *, url: str = "", model: str = "", new: bool = False) -> Decision:
     """Run notebooks 00 to 09 on a project and return the decision; stderr gets a line per notebook, and signs of life.
 
     A run that was stopped goes on where it was, as long as criteria, questions and documents are the same.
@@ -31,6 +32,7 @@ def poc(path: str | Path, *, url: str = "", new: bool = False) -> Decision:
     Args:
         path: A folder that ``kit init`` made, or ``data/sample``.
         url: OpenAI-compatible server that becomes the candidate; "" for the extractive reader.
+        model: Folder of a model that vLLM serves as the candidate while this runs; "" for none.
         new: Start anew instead of going on.
 
     Raises:
@@ -42,6 +44,15 @@ def poc(path: str | Path, *, url: str = "", new: bool = False) -> Decision:
     if url:
         check_url(url, config.allowed_hosts)
     sealed = seal_project(project)
+    with ExitStack() as stack:
+        if model:
+            url = stack.enter_context(serve(model, progress=say)).url
+        return _run(project, config, sealed, url, new, say)
+
+
+def _run(
+    project: Project, config: settings.Settings, sealed: Seal, url: str, new: bool, say: Callable[[str], None]
+) -> Decision:
     runs, label = config.runs, project.name
     run = new_run(runs, label) if new else open_run(runs, label, sealed, last="summary.html")
     resumed = (run / JOURNAL).exists()

@@ -1,70 +1,117 @@
 """Ask a model server that speaks the OpenAI protocol: plain calls over the asynchronous core in ``wire``.
 
-``ask`` works in a script, in Jupyter's running loop and from several threads at once. A failure says in ``state``
-whose doing it was (DESIGN §5).
+``ask``, ``stream`` and ``ask_async`` work in a script, in Jupyter's running loop and from several threads at once.
+A failure says in ``state`` whose doing it was (DESIGN §5); so does a reply that came but is no success.
 """
 
+import asyncio
 import dataclasses
+import os
+import re
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
-from kit import settings
+from kit import prices, settings
 from kit.errors import ServerError, SettingsError
-from kit.serving.wire import CONNECT_S, ChatError, Wire
+from kit.serving import replies
+from kit.serving.replies import Reply
+from kit.serving.wire import CONNECT_S, ChatError, Wire, failure
 from kit.trust import egress
 
-__all__ = ["Chat", "ChatError", "Reply", "connect"]
+__all__ = ["Chat", "ChatError", "Options", "Reply", "Stream", "connect"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What the model said.
+class Options:
+    """What may be said beside the prompt; pass these to ``ask``, ``ask_async`` and ``stream`` by name.
 
     Attributes:
-        text: The text; complete only where ``finish`` is ``stop``.
-        finish: Why the model stopped: ``stop``, ``length`` (cut at ``max_tokens``), or another word of the server.
-        prompt_tokens: Tokens read, counted by the server.
-        completion_tokens: Tokens written, counted by the server.
-        seconds: From asking to the whole reply, retries included.
-        model: The model that answered, by its own word.
+        system: The system message; "" sends none (some chat templates refuse one).
+        max_tokens: Most tokens to write, thinking included.
+        temperature: 0.0 always takes the likeliest token.
+        seed: Same seed, same reply, as far as the server keeps that promise.
+        n: Number of texts to write.
+        logprobs: Number of likeliest tokens to tell at each place, with their log-probabilities; 0 for none.
+        schema: JSON schema that the reply must follow; bound every string and list in it, because a model that never
+            closes one is cut off by ``max_tokens``.
+        choice: The reply must be one of these.
+        regex: The reply must match this pattern as a whole; one that Python understands, too.
+        extra: Further fields of the request as the server names them, for example ``chat_template_kwargs``.
     """
 
-    text: str
-    finish: str
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
-    model: str
+    system: str = ""
+    max_tokens: int = 512
+    temperature: float = 0.0
+    seed: int = 0
+    n: int = 1
+    logprobs: int = 0
+    schema: Mapping[str, Any] | None = None
+    choice: Sequence[str] = ()
+    regex: str = ""
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if sum(map(bool, (self.schema is not None, self.choice, self.regex))) > 1:
+            raise ValueError("schema, choice and regex exclude each other")
+        re.compile(self.regex)
+
+    def body(self, prompt: str) -> dict[str, Any]:
+        """Return the request, all but the model's name."""
+        messages = [{"role": "system", "content": self.system}] if self.system else []
+        body: dict[str, Any] = {"messages": [*messages, {"role": "user", "content": prompt}]}
+        body |= {name: getattr(self, name) for name in ("max_tokens", "temperature", "seed")}
+        if self.n != 1:
+            body["n"] = self.n
+        if self.logprobs:
+            body |= {"logprobs": True, "top_logprobs": self.logprobs}
+        if self.schema is not None:
+            form = {"name": "reply", "schema": dict(self.schema), "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        if self.choice or self.regex:  # vLLM's field; it ignores the former guided_choice and guided_regex silently
+            body["structured_outputs"] = {"choice": list(self.choice)} if self.choice else {"regex": self.regex}
+        return body | dict(self.extra)
+
+    def fits(self, text: str) -> bool:
+        """Whether a text is one of ``choice`` or matches ``regex``; a schema is its reader's to check."""
+        return text in (self.choice or (text,)) and bool(not self.regex or re.fullmatch(self.regex, text))
 
 
 def connect(url: str = "", *, model: str = "", timeout_s: float = 0.0) -> "Chat":
     """Connect to a server and find its model.
 
     Args:
-        url: OpenAI-compatible server; ``/v1`` is added where it is missing. "" takes it from the settings.
+        url: OpenAI-compatible server; ``/v1`` is added where it is missing. "" takes it from the settings, else the
+            server that ``kit.serve`` started.
         model: Name of the served model; "" takes it from the settings, else the only one served.
         timeout_s: Longest wait for one try, in seconds; 0 takes it from the settings.
 
     Raises:
-        SettingsError: No URL is set, or it leads outside and is not named in kit.toml.
+        SettingsError: No URL is set and no server was started, the URL leads outside and is not named in kit.toml, or
+            the price table cannot be read.
         ServerError: Nothing listens there, the key or the path is wrong, or the model is not served.
     """
+    from kit.serving import server
+
     current = settings.load()
-    url = url or current.llm_url
+    model = model or current.llm_model
+    if not (url := url or current.llm_url) and (started := server.running()):
+        url, model = started.url, model or started.model
     if not url:
         raise SettingsError(
-            "モデルサーバーの URL が設定されていません。",
-            "connect() に URL を渡さず、kit.toml の llm_url も空です。",
+            "接続先のモデルサーバーが決まっていません。",
+            "connect() に URL を渡さず、kit.toml の llm_url も空で、kit.serve() で起動したサーバーもありません。",
             '例: kit.connect("http://127.0.0.1:8000/v1")、または export KIT_LLM_URL=http://127.0.0.1:8000/v1',
         )
     destination = egress.resolve(url.strip(), current.allowed_hosts)
     destination = dataclasses.replace(destination, url=destination.url.rstrip("/").removesuffix("/v1") + "/v1")
-    chat = Chat(destination, timeout_s or current.llm_timeout_s)
+    key = server.key_of(destination.url) or "".join(os.environ.get("KIT_LLM_API_KEY", "").split())
+    chat = Chat(destination, key, timeout_s or current.llm_timeout_s, prices.read_prices(current.prices))
     try:
-        chat.model = _choose(model or current.llm_model, chat.served(), chat.url)
+        chat.model = _choose(model, chat.served(), chat.url)
     except BaseException:
         chat.close()
         raise
@@ -77,58 +124,71 @@ class Chat:
     Attributes:
         url: The server's base URL, ending in ``/v1``.
         model: The model that is asked.
-        timeout_s: Longest wait for one try, in seconds.
+        timeout_s: Longest wait for one try, in seconds, of a stream until its end.
     """
 
-    def __init__(self, destination: egress.Destination, timeout_s: float) -> None:
+    def __init__(self, destination: egress.Destination, key: str, timeout_s: float, table: prices.Prices) -> None:
         self.url = destination.url
         self.model = ""
         self.timeout_s = timeout_s
-        self._wire = Wire(destination)
+        self._prices, self._fingerprint = table, ""
+        self._wire = Wire(destination, key)
         self._finalizer = weakref.finalize(self, self._wire.close)
 
-    def ask(
-        self,
-        prompt: str,
-        *,
-        system: str = "",
-        max_tokens: int = 512,
-        temperature: float = 0.0,
-        seed: int = 0,
-        schema: Mapping[str, Any] | None = None,
-    ) -> Reply:
+    def ask(self, prompt: str, **options: Any) -> Reply:
         """Ask once and wait for the whole reply.
 
         Args:
             prompt: The user's message.
-            system: The system message; "" sends none (some chat templates refuse one).
-            max_tokens: Most tokens to write.
-            temperature: 0.0 always takes the likeliest token.
-            seed: Same seed, same reply, as far as the server keeps that promise.
-            schema: JSON schema that the reply must follow; bound every string and list in it, because a model that
-                never closes one is cut off by ``max_tokens``.
+            **options: system, max_tokens, temperature, seed, n, logprobs, schema, choice, regex, extra: see ``Options``.
 
         Raises:
             ChatError: The request failed; ``state`` says whose doing it was.
         """
-        messages = [{"role": "system", "content": system}] if system else []
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": [*messages, {"role": "user", "content": prompt}],
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "seed": seed,
-        }
-        if schema is not None:
-            form = {"name": "reply", "schema": dict(schema), "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": form}
-        begun = time.perf_counter()
-        reply = self._wire.wait(self._wire.request("/chat/completions", body, self.timeout_s, _reply))
-        return dataclasses.replace(reply, seconds=time.perf_counter() - begun)
+        return self._wire.wait(self._wire.submit(self._ask(prompt, Options(**options))))
+
+    async def ask_async(self, prompt: str, *, show: Callable[[str], object] | None = None, **options: Any) -> Reply:
+        """Ask like ``ask`` in any event loop, as many at once as you like.
+
+        Args:
+            prompt: The user's message.
+            show: Asks for a stream and is told each piece of the text, in another thread, as soon as it comes.
+            **options: See ``Options``.
+        """
+        return await asyncio.wrap_future(self._wire.submit(self._ask(prompt, Options(**options), show)))
+
+    def stream(self, prompt: str, **options: Any) -> "Stream":
+        """Ask like ``ask``, but for a loop over the pieces of the text as they are written."""
+        return Stream(self, prompt, Options(**options))
+
+    async def _ask(self, prompt: str, options: Options, show: Callable[[str], object] | None = None) -> Reply:
+        begun, body = time.perf_counter(), {"model": self.model, **options.body(prompt)}
+        merged = replies.Merged(show) if show else None
+        if merged:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+
+        def read(data: Any) -> Reply:
+            return replies.read(merged.whole() if merged else data, options.fits)
+
+        take = merged.take if merged else None
+        reply = await self._wire.request("/chat/completions", body, self.timeout_s, read, take)
+        self._check_identity(reply)
+        seconds = time.perf_counter() - begun
+        yen = self._prices.call(seconds, reply.prompt_tokens, reply.completion_tokens)
+        return dataclasses.replace(reply, seconds=seconds, yen=yen)
+
+    def _check_identity(self, reply: Reply) -> None:
+        """Refuse a reply of another model; one that was swapped under its name is told by the fingerprint."""
+        self._fingerprint = self._fingerprint or reply.fingerprint
+        asked, answered = (self.model, self._fingerprint), (reply.model, reply.fingerprint)
+        if asked != answered:
+            names = [" ".join(filter(None, pair)) or "名前なし" for pair in (asked, answered)]
+            raise failure("swapped", f"モデル「{names[0]}」に質問しましたが、「{names[1]}」が回答しました。")
 
     def served(self) -> tuple[str, ...]:
         """Return the names of the models the server serves."""
-        return self._wire.wait(self._wire.request("/models", None, min(self.timeout_s, CONNECT_S), _names))
+        work = self._wire.request("/models", None, min(self.timeout_s, CONNECT_S), _names)
+        return self._wire.wait(self._wire.submit(work))
 
     def close(self) -> None:
         """Close all connections and stop the thread; requests under way fail."""
@@ -144,16 +204,33 @@ class Chat:
         return f"Chat({self.url!r}, model={self.model!r})"
 
 
-def _reply(data: Any) -> Reply:
-    choice, usage = data["choices"][0], data.get("usage") or {}
-    return Reply(
-        text=str(choice["message"].get("content") or ""),
-        finish=str(choice["finish_reason"]),
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
-        seconds=0.0,
-        model=str(data.get("model", "")),
-    )
+class Stream:
+    """The pieces of a reply as they are written: loop over it. Leaving the loop frees the server.
+
+    What is thought is not among the pieces, unless the text marks no more than where it ends.
+
+    Attributes:
+        reply: The whole reply, as ``ask`` would have given it; None until the loop has come to its end.
+    """
+
+    def __init__(self, chat: Chat, prompt: str, options: Options) -> None:
+        self._asked = chat, prompt, options
+        self.reply: Reply | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        """Ask and yield; raises ChatError like ``ask``, be it in the middle of the text."""
+        chat, prompt, options = self._asked
+        pieces: SimpleQueue[str | None] = SimpleQueue()
+        self.reply = None
+        future = chat._wire.submit(chat._ask(prompt, options, pieces.put))
+        future.add_done_callback(lambda _: pieces.put(None))
+        try:
+            while (piece := pieces.get()) is not None:
+                if piece:
+                    yield piece
+            self.reply = chat._wire.wait(future)
+        finally:
+            future.cancel()
 
 
 def _names(data: Any) -> tuple[str, ...]:

@@ -8,14 +8,14 @@ imported at the top: nobody needs this module before a server is to be called.
 import asyncio
 import concurrent.futures
 import json
-import os
 import random
 import socket
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import aiohttp
+from aiohttp import http_exceptions
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from kit.errors import ServerError, reason
@@ -28,7 +28,10 @@ _BACKOFF_S = 0.3
 CONNECT_S = 10.0
 """Longest wait for a connection to open; past it the server counts as lost, not as slow."""
 _BUSY = (408, 425, 429)
+_CLOSED = "モデルサーバーへの接続は閉じられています。"
 _T = TypeVar("_T")
+Body = dict[str, Any] | None
+Take = Callable[[Any], object]
 
 # Kind of failure → likely cause, next step.
 _ADVICE = {
@@ -41,6 +44,10 @@ _ADVICE = {
     "path": ("URL かモデル名が違います（転送には従いません）。", "URL は /v1 まで書きます: curl {url}/models"),
     "server": ("サーバーの中の障害か、混雑です。", "サーバーのログを確かめ、必要なら起動し直してください。"),
     "request": ("モデルの文脈長を超えたか、対応しない指定です。", "渡す資料（top）か max_tokens を減らします。"),
+    "swapped": (
+        "途中でモデルが入れ替えられたか、サーバーの設定が変わりました。",
+        "モデルを固定し、kit.connect(…) からやり直してください。ここまでの測定とは混ぜられません。",
+    ),
 }
 _OWN_DOING: dict[str, State] = {"late": "timeout", "request": "model_error"}
 _PASSING = ("lost", "unreadable", "server")
@@ -68,8 +75,8 @@ class ChatError(ServerError):
 class Wire:
     """The asynchronous core: HTTP on an event loop in a thread of its own. Holds no reference to its Chat."""
 
-    def __init__(self, destination: egress.Destination) -> None:
-        self._destination = destination
+    def __init__(self, destination: egress.Destination, key: str) -> None:
+        self._destination, self._key = destination, key
         self._lock, self._closed = threading.Lock(), False
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), name="kit-chat", daemon=True)
@@ -78,8 +85,7 @@ class Wire:
 
     async def _live(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        key = "".join(os.environ.get("KIT_LLM_API_KEY", "").split())
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         # An outside host that the user named is looked up afresh each time.
         resolver = _Pinned(self._destination.addresses) if self._destination.inside else None
         connector = aiohttp.TCPConnector(limit=0, resolver=resolver)
@@ -98,53 +104,104 @@ class Wire:
         if threading.current_thread() is not self._thread:  # garbage may be collected anywhere, there included
             self._thread.join()
 
-    def wait(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine on the loop from any other thread; Ctrl-C drops the request, which frees the server."""
+    def submit(self, work: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
+        """Start a coroutine on the loop from any other thread; cancelling it frees the server."""
         with self._lock:  # what is handed over before close() is cancelled by it, and nothing is handed over after
             if self._closed:
                 work.close()
-                raise _closed()
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+                raise failure("closed", _CLOSED)
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def wait(self, future: concurrent.futures.Future[_T]) -> _T:
+        """Return what a coroutine on the loop returns; Ctrl-C drops the request."""
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise _closed() from None
+            raise failure("closed", _CLOSED) from None
         except KeyboardInterrupt:
             future.cancel()
             raise
 
-    async def request(self, path: str, body: dict[str, Any] | None, timeout_s: float, read: Callable[[Any], _T]) -> _T:
-        """Send one request, and again while the trouble may pass; return what ``read`` makes of the decoded reply."""
+    async def request(
+        self, path: str, body: Body, timeout_s: float, read: Callable[[Any], _T], take: Take | None = None
+    ) -> _T:
+        """Send one request, and again while the trouble may pass.
+
+        Args:
+            path: Where to, below the base URL.
+            body: What to post; None gets.
+            timeout_s: Longest wait for one try, in seconds, of a stream until its end.
+            read: Makes the result of the decoded reply, of None after a stream.
+            take: Receives each event of a stream; after the first nothing is tried again, it may have been shown.
+        """
+        begun = False
+
+        def taking(event: Any) -> None:
+            nonlocal begun
+            begun = True
+            cast(Take, take)(event)
+
         for tried in range(RETRIES):
             try:
-                return await self._once(path, body, timeout_s, read)
-            except ChatError as error:
-                if not error.passing:
+                return await self._once(path, body, timeout_s, read, take and taking)
+            except ChatError as trouble:
+                if begun or not trouble.passing:
                     raise
             await asyncio.sleep(_BACKOFF_S * 2**tried * random.uniform(0.5, 1.5))
-        return await self._once(path, body, timeout_s, read)
+        return await self._once(path, body, timeout_s, read, take and taking)
 
-    async def _once(self, path: str, body: dict[str, Any] | None, timeout_s: float, read: Callable[[Any], _T]) -> _T:
+    async def _once(self, path: str, body: Body, timeout_s: float, read: Callable[[Any], _T], take: Take | None) -> _T:
         url, method = self._destination.url, "GET" if body is None else "POST"
         limit = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s / 2, CONNECT_S))
         try:
             async with self._session.request(
                 method, url + path, json=body, timeout=limit, allow_redirects=False
             ) as response:
-                status, content = response.status, await response.read()
-        except aiohttp.ConnectionTimeoutError as error:
-            raise _lost(url, error) from error
-        except TimeoutError as error:
-            raise _error("late", f"{timeout_s:g} 秒以内に回答がありませんでした。") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise _lost(url, error) from error
-        said = " ".join(content.decode("utf-8", "replace").split())[:300]
-        if status != 200:
-            raise _error(_kind(status), f"モデルサーバー {url} が HTTP {status} を返しました（{said}）。", url)
-        try:
-            return read(json.loads(content))
-        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise _error("unreadable", f"モデルサーバー {url} の応答を読み取れません: {said}", url) from error
+                if take and response.status == 200:
+                    content = await _stream(response.content, take, url)
+                else:
+                    content = await response.read()
+        except aiohttp.ConnectionTimeoutError as trouble:
+            raise _lost(url, trouble) from trouble
+        except TimeoutError as trouble:
+            raise failure("late", f"{timeout_s:g} 秒以内に回答がありませんでした。") from trouble
+        except (aiohttp.ClientError, OSError) as trouble:
+            raise _lost(url, trouble) from trouble
+        except http_exceptions.LineTooLong as trouble:  # an event longer than aiohttp's buffer
+            raise failure(
+                "unreadable", f"モデルサーバー {url} の応答を読み取れません（長すぎる行）。", url
+            ) from trouble
+        if response.status != 200:
+            said = f"モデルサーバー {url} が HTTP {response.status} を返しました（{_start(content)}）。"
+            raise failure(_kind(response.status), said, url)
+        return _decode(content, read, url)
+
+
+async def _stream(content: aiohttp.StreamReader, take: Take, url: str) -> bytes:
+    last = b""
+    async for line in content:
+        if line.startswith(b"data:"):
+            last = line[5:].strip()
+            if last == b"[DONE]":
+                continue
+            if broken := _decode(last, lambda event: event.get("error") or take(event), url):
+                code = broken.get("code") if isinstance(broken, dict) else 0
+                said = f"モデルサーバー {url} が生成を中断しました（{_start(last)}）。"
+                raise failure(_kind(code) if isinstance(code, int) and code >= 400 else "server", said, url)
+    if last != b"[DONE]":
+        raise failure("unreadable", f"モデルサーバー {url} の応答が途中で終わりました: {_start(last)}", url)
+    return b"null"  # all has been taken
+
+
+def _decode(content: bytes, read: Callable[[Any], _T], url: str) -> _T:
+    try:
+        return read(json.loads(content))
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as trouble:
+        raise failure("unreadable", f"モデルサーバー {url} の応答を読み取れません: {_start(content)}", url) from trouble
+
+
+def _start(content: bytes) -> str:
+    return " ".join(content.decode("utf-8", "replace").split())[:300]
 
 
 class _Pinned(AbstractResolver):
@@ -178,14 +235,11 @@ def _lost(url: str, error: Exception) -> ChatError:
     kind = "certificate" if "certificate" in str(error).lower() else "lost"
     refused = getattr(error, "os_error", error)
     told = reason(refused) if isinstance(refused, OSError) and refused.errno else str(error) or type(error).__name__
-    return _error(kind, f"モデルサーバー {url} と通信できません（{told}）。", url)
+    return failure(kind, f"モデルサーバー {url} と通信できません（{told}）。", url)
 
 
-def _closed() -> ChatError:
-    return _error("closed", "モデルサーバーへの接続は閉じられています。")
-
-
-def _error(kind: str, what: str, url: str = "") -> ChatError:
+def failure(kind: str, what: str, url: str = "") -> ChatError:
+    """Make the error of a kind of failure, with its cause, its remedy and the end state it gives the sample."""
     cause, remedy = _ADVICE[kind]
     state = _OWN_DOING.get(kind, "infrastructure_error")
     return ChatError(what, cause, remedy.format(url=url), state, kind in _PASSING)

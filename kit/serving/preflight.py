@@ -1,0 +1,252 @@
+"""May this model folder be started here? Answered before vLLM is: what is refused here costs a second, not minutes.
+
+Weights are read from safetensors only, nothing in the folder may bring code along, and what was there at the first
+start must still be there, byte for byte, at every later one.
+"""
+
+import hashlib
+import json
+import math
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from kit.errors import DataError, ServerError
+from kit.serving import catalogue
+from kit.trust import durable
+
+_READ = {".safetensors", ".json", ".jinja", ".model", ".txt", ".vocab", ".tiktoken"}
+_PAPERS = {".md", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"}
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
+_STRETCHED = {"linear", "dynamic"}
+"""Kinds of RoPE scaling whose factor is not yet in max_position_embeddings (vLLM 0.32, config/model.py)."""
+
+
+class Card(NamedTuple):
+    """A graphics card; its whole memory in GiB."""
+
+    name: str
+    gib: float
+
+
+def check_model(folder: Path) -> None:
+    """Refuse a model folder that is incomplete, or that could run code when it is loaded.
+
+    Allowed are plain files of known kinds; hidden ones, which no loader reads, are not looked at.
+
+    Args:
+        folder: A local model folder as ``transformers`` writes it.
+
+    Raises:
+        DataError: The folder is no model, holds a file of another kind (pickle, Python), asks for code (``auto_map``),
+            links to the outside, or has damaged weights.
+    """
+    if not (folder / "config.json").is_file():
+        _refuse(
+            f"モデルのフォルダー {folder} を使えません。",
+            "フォルダーがないか、config.json が入っていません。モデルIDではなく、手元のフォルダーを指定します。",
+            "取得するには: kit models fetch モデルID --to models（社外に接続する唯一のコマンドです）",
+        )
+    for path in _files(folder):
+        if path.suffix == ".json":
+            _check_json(path)
+        elif path.suffix == ".safetensors":
+            _check_weights(path)
+    index = folder / "model.safetensors.index.json"
+    wanted = set(_json(index)["weight_map"].values()) if index.is_file() else {"*.safetensors"}
+    if missing := sorted(name for name in wanted if not any(folder.glob(name))):
+        _refuse(
+            f"モデルの重み {'、'.join(missing[:3])} が {folder} にありません。",
+            "コピーが途中で終わったか、safetensors 形式で配布されていないモデルです。",
+            "フォルダー全体をコピーし直すか、safetensors 形式の版を選んでください。",
+        )
+
+
+def check_unchanged(folder: Path, manifests: Path) -> None:
+    """Compare every file with the sha256 taken at the first use; the first use takes it.
+
+    Args:
+        folder: A model folder that passed ``check_model``.
+        manifests: The kit's own folder for manifests: the model's may be read-only, or the very one tampered with.
+
+    Raises:
+        DataError: A file was changed, added or removed since.
+    """
+    manifest = manifests / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.json"
+    files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter's lock to others
+        digests = dict(zip(files, pool.map(_digest, files.values()), strict=True))
+    if not manifest.exists():
+        durable.write_atomically(manifest, durable.canonical({"folder": str(folder.resolve()), "files": digests}))
+        return
+    known = {}
+    with suppress(ValueError, LookupError, TypeError):  # a damaged manifest vouches for nothing
+        known = dict(_json(manifest)["files"])
+    if changed := sorted(name for name in digests | known if digests.get(name) != known.get(name)):
+        _refuse(
+            f"モデルのファイルが最初の起動のときと違います: {'、'.join(changed[:3])}（計 {len(changed)} 件）。",
+            "モデルを入れ替えたか、ファイルが壊れたか、書き換えられています。",
+            f"入れ替えた覚えがあるときだけ、記録を消してから起動し直してください: rm '{manifest}'",
+        )
+
+
+def own_context(folder: Path) -> int:
+    """Return the longest context the model was made for, in tokens; 0 where its files do not say.
+
+    The same rule as vLLM's: the least of config and tokenizer, times the factor of a RoPE scaling that is not in it.
+    """
+    config = _json(folder / "config.json")
+    config = config.get("text_config") or config
+    beside = folder / "tokenizer_config.json"
+    tokenizer = _json(beside) if beside.is_file() else {}
+    named = [*(config.get(name) for name in _CONTEXT), tokenizer.get("model_max_length")]
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    factor = rope.get("factor", 1.0) if rope.get("rope_type", rope.get("type")) in _STRETCHED else 1.0
+    return int(min((value for value in named if value), default=0) * factor)
+
+
+def own_precision(folder: Path) -> str:
+    """Return the number format that config.json names, for example ``bfloat16``; "" where it names none."""
+    config = _json(folder / "config.json")
+    return str(config.get("dtype") or config.get("torch_dtype") or "")
+
+
+def gpu() -> Card | None:
+    """Return the first NVIDIA card; None where there is none."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    with suppress(OSError, subprocess.TimeoutExpired, ValueError):  # no tool, a hanging driver, or an error text
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False).stdout
+        name, mib = answer.partition("\n")[0].rsplit(",", 1)
+        return Card(name, float(mib) / 1024)
+    return None
+
+
+def check_memory(folder: Path, context: int, users: int, gpu_fraction: float, card: Card | None) -> tuple[int, str]:
+    """Estimate the memory and refuse a start that cannot succeed.
+
+    Args:
+        folder: The model folder.
+        context: Tokens of one conversation.
+        users: Conversations at the same time.
+        gpu_fraction: Share of the card that the server may take.
+        card: The card that takes the weights; None for main memory.
+
+    Returns:
+        GiB to set aside for the cache, and a Japanese note where that is less than all users want ("" if not).
+
+    Raises:
+        ServerError: Not even one conversation fits.
+    """
+    import psutil  # type: ignore[import-untyped]
+
+    shape = catalogue.read_shape(folder)
+    if card:
+        place, budget = f"GPU（{card.name}）", card.gib * gpu_fraction
+    else:
+        place, budget = "主記憶", psutil.virtual_memory().available / 2**30
+        if own_precision(folder) == "float32":
+            shape = replace(shape, cache_bytes_per_value=4.0)
+    one, all_ = (catalogue.memory(shape, context=context, users=n) for n in (1, users))
+    if one.total_gib > budget:
+        raise ServerError(
+            f"{place}のメモリーが足りません（見積り {one.total_gib:.1f} GiB、使えるのは {budget:.1f} GiB）。",
+            f"重みに {one.weights_gib:.1f} GiB、1人分の文脈（{context:,} トークン）に {one.cache_gib:.1f} GiB が要ります。",
+            "context を短くするか、量子化版か小さいモデルを選んでください。目安の表: kit.recommend(gpu_gb=…)",
+        )
+    room = budget - all_.weights_gib - all_.reserve_gib
+    if all_.cache_gib <= room:
+        return math.ceil(all_.cache_gib), ""
+    fitting = int(users * room / all_.cache_gib)
+    note = f"文脈をいっぱいに使うと同時に約 {fitting} 人分です（希望は {users} 人分）。超えた分は順番を待ちます。"
+    return max(1, int(room)), note
+
+
+def free_port(port: int) -> int:
+    """Return the port if it is free on 127.0.0.1, or any free one for 0.
+
+    Raises:
+        ServerError: Something listens there already.
+    """
+    try:
+        with socket.create_server(("127.0.0.1", port)) as probe:
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise ServerError(
+            f"ポート {port} では起動できません（{error.strerror}）。", "別のプログラムがそのポートを使っています。",
+            f"port を指定しなければ空きを選びます。使っているものを調べるには: ss -ltnp 'sport = :{port}'",
+        ) from error
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the folder's files in order, hidden ones left out; refuse what is not a plain file of a known kind."""
+    root = folder.resolve()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if re.search(r"(^|/)\.", name):
+            continue
+        if not (path.is_file() or path.is_dir()) or not path.resolve().is_relative_to(root):
+            _refuse(
+                f"モデルの中の {name} はフォルダーの外を指すか、通常のファイルではありません。",
+                "リンク先は検査の対象外で、後から差し替えられるおそれがあります（Hugging Face のキャッシュもこの形です）。",
+                f"中身をコピーしたフォルダーを使ってください: cp -rL '{folder}' models/",
+            )
+        paper = path.suffix.lower() in _PAPERS or re.fullmatch(r"[A-Z_-]+", path.name)  # LICENSE, NOTICE, README
+        if path.is_file() and path.suffix not in _READ and not paper:
+            _refuse(
+                f"モデルの中の {name} は受け入れられない種類のファイルです。",
+                "読み込むだけでプログラムが動くおそれのある形式（.py、.bin、.pt、.pkl など）か、未知の形式です。",
+                "safetensors 形式の版を選ぶか、使わないファイルならフォルダーの外へ移してください。",
+            )
+        if path.is_file():
+            yield path
+
+
+def _check_json(path: Path) -> None:
+    def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # A vocabulary may well hold the word, as a number.
+        if any(key == "auto_map" and not isinstance(value, int) for key, value in pairs):
+            _refuse(
+                f"モデルの {path.name} が、付属のプログラムの実行（auto_map）を求めています。",
+                "vLLM が標準で対応していないモデルです。出所の分からないプログラムは実行しません。",
+                "auto_map のない版を選んでください。候補の表: kit.recommend(gpu_gb=…)",
+            )
+        return dict(pairs)
+
+    try:
+        json.loads(path.read_bytes(), object_pairs_hook=plain)
+    except (ValueError, RecursionError) as error:
+        _damaged(path, error)
+
+
+def _check_weights(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as weights:  # checks the header against the file's length
+            weights.keys()
+    except (SafetensorError, OSError) as error:
+        _damaged(path, error)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def _damaged(path: Path, error: Exception) -> NoReturn:
+    cause = "コピーが途中で終わったか、壊れています。"
+    _refuse(f"モデルの {path.name} を読めません（{error}）。", cause, "元のフォルダーからコピーし直してください。")
+
+
+def _refuse(what: str, cause: str, remedy: str) -> NoReturn:
+    raise DataError(what, cause, remedy)

@@ -1,0 +1,368 @@
+"""The vLLM process: start it, wait until it really answers, find it again, stop it without a trace.
+
+A server outlives the notebook that started it. What is needed to find it stands in ``runs/servers/server.json``, which
+only its owner can read: the key is in there, and nowhere else (vLLM takes it from its environment).
+"""
+
+import fcntl
+import http.client
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kit import settings, views
+from kit.errors import ParameterError, ServerError
+from kit.serving import logs, preflight
+from kit.trust import durable
+
+_STATE = "server.json"
+Say = Callable[[str], object]
+
+_SCHEMA = {"type": "object", "properties": {"found": {"type": "boolean"}}, "required": ["found"]}
+# The first answer makes the server "ready"; the others are slow only once, and nobody's measurement shall pay for it.
+_TRIALS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("", {}),
+    ("確率の出力を試しています", {"logprobs": True, "top_logprobs": 1}),
+    ("JSON の出力を試しています", {"max_tokens": 16, "structured_outputs": {"json": _SCHEMA}}),
+)
+SILENCE_S = 900.0
+"""A start whose log stands still for so long has hung (weights on slow disks come in shards, each with a line)."""
+_TRIAL_S = 300.0
+PATIENCE_S = 20.0
+"""How long a server may take to end by itself before it is killed."""
+# Not handed to the server: other people's secrets, what would change its Python, and routes that only tests may open.
+_WITHHELD = {"KIT_LLM_API_KEY", "HF_TOKEN", "PYTHONPATH", "PYTHONHOME", "VLLM_SERVER_DEV_MODE"}
+_WITHHELD |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running vLLM server. In a ``with`` block it is stopped at the end, unless it was found running.
+
+    Attributes:
+        url: OpenAI-compatible address, ending in ``/v1``; only this machine reaches it.
+        model: Name to ask for: the name of the model's folder.
+        folder: The model's folder.
+        context: Longest conversation, in tokens; less than asked for where the model cannot do more.
+        users: Conversations at the same time that the memory was planned for.
+        gpu_fraction: Share of the card that it may take.
+        adapters: Whether LoRA adapters can be loaded while it runs.
+        pid: Number of its process, which is also that of its process group.
+        log: What it writes.
+        found: Whether it was running already.
+    """
+
+    url: str
+    model: str
+    folder: Path
+    context: int
+    users: int
+    gpu_fraction: float
+    adapters: bool
+    pid: int
+    log: Path
+    started: int = field(repr=False)
+    key: str = field(repr=False)
+    scratch: Path = field(repr=False)
+    ready: bool = field(default=False, repr=False)
+    found: bool = False
+
+    def stop(self) -> None:
+        """End all its processes and remove its state; safe to call again, and from another process.
+
+        Raises:
+            ServerError: A process does not end even when it is killed.
+        """
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + PATIENCE_S
+            with suppress(ProcessLookupError):
+                if self._processes():
+                    os.killpg(self.pid, sign)
+            while self._processes() and time.monotonic() < deadline:
+                time.sleep(0.05)
+        if left := self._processes():
+            raise ServerError(
+                f"モデルサーバーのプロセス {left} が終了しません。", "GPU のドライバーが応答していないと思われます。",
+                "nvidia-smi が動くか確かめ、動かなければ機械を再起動してください。",
+            )
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        state = self.log.with_name(_STATE)
+        if (current := _read(state)) and (current.pid, current.started) == (self.pid, self.started):
+            state.unlink(missing_ok=True)
+
+    def failure(self) -> ServerError | None:
+        """Return why the server ended: the last lines of its log and the likely cause; None while it runs."""
+        return None if self._alive() else logs.explain(self.log, "モデルサーバーが終了しました。")
+
+    def _alive(self) -> bool:
+        return self.pid in self._processes()
+
+    def _processes(self) -> list[int]:
+        """The living processes of the group; none where the number belongs to somebody else by now."""
+        if child := _CHILDREN.get(self.pid):
+            child.poll()  # a child that ended stays in the table until it is asked for
+        found = {int(entry.name): _stat(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+        if self.pid in found and found[self.pid][2] != self.started:
+            return []
+        return [pid for pid, (state, group, _) in found.items() if group == self.pid and state not in "ZX"]
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.found:
+            self.stop()
+
+    def _repr_html_(self) -> str:
+        room = f"{self.users} 人分、1人 {self.context:,} トークン"
+        caption = "稼働中のモデルサーバー" if self._alive() else "終了したモデルサーバー"
+        rows = [("アドレス", self.url), ("モデル", self.model), ("文脈", room), ("ログ", self.log)]
+        return views.table(("項目", "値"), rows, f"{caption}（プロセス {self.pid}）")
+
+
+_CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
+"""Servers that this very process started: only their parent can clear them from the process table."""
+
+
+def serve(
+    model: str | Path,
+    *,
+    context: int = 8192,
+    users: int = 4,
+    gpu_fraction: float = 0.9,
+    port: int = 0,
+    adapters: bool = False,
+    progress: Say | None = None,
+) -> Server:
+    """Start a vLLM server for a local model and wait until it answers; or return the one that runs already.
+
+    Args:
+        model: The model's folder, relative to the working folder or to that of kit.toml.
+        context: Longest conversation (question, documents and answer), in tokens.
+        users: Conversations at the same time that the memory is planned for; more than that wait for their turn.
+        gpu_fraction: Share of the card's memory to take, 0–1.
+        port: Port on 127.0.0.1; 0 takes a free one.
+        adapters: Allow LoRA adapters to be loaded while it runs.
+        progress: Takes one Japanese line per phase of the start.
+
+    Raises:
+        ParameterError: A number is out of range.
+        DataError: The model is refused (see ``preflight``).
+        ServerError: It cannot start, ended early, or a server with other settings is running.
+    """
+    if not (context > 0 < users and 0 < gpu_fraction <= 1 and 0 <= port < 65_536):
+        raise ParameterError(
+            f"context={context}、users={users}、gpu_fraction={gpu_fraction}、port={port} では起動できません。",
+            "context と users は1以上、gpu_fraction は0より大きく1以下、port は0〜65535です。", "値を直してください。",
+        )
+    say, here, named = progress or str, settings.load(), Path(model).expanduser()
+    folder = (named if named.is_dir() else here.root / named).resolve()
+    home = here.runs / "servers"
+    with _alone(home, say):
+        say("モデルのファイルを検査しています")
+        preflight.check_model(folder)
+        longest = preflight.own_context(folder)
+        if 0 < longest < context:
+            say(f"文脈を {longest:,} トークンに下げました（このモデルの上限。指定は {context:,}）")
+        plan = {"folder": folder, "context": min(context, longest or context), "users": users}
+        plan |= {"gpu_fraction": gpu_fraction, "adapters": adapters}
+        if current := _read(home / _STATE):
+            if current.ready and current._alive():
+                return _same(current, plan, port)
+            current.stop()  # dead, or left half started by a process that was killed
+        say("モデルのファイルを前回と照合しています")
+        preflight.check_unchanged(folder, home / "manifests")
+        server = _start(here, plan, port, say)
+        try:
+            _write(server)  # at once: whoever comes after a killed starter finds the child by it
+            _wait(server, say)
+            _write(server := replace(server, ready=True))
+        except BaseException:
+            server.stop()
+            raise
+    say("起動しました")
+    return server
+
+
+def running() -> Server | None:
+    """Return the server that ``serve`` started here, in this process or another; clean up after a dead one."""
+    server = _read(settings.load().runs / "servers" / _STATE)
+    if server and not server._alive():
+        server.stop()
+    return replace(server, found=True) if server and server.ready and server._alive() else None
+
+
+def key_of(url: str) -> str:
+    """Return the key of the running server at an address; "" for any other address."""
+    server = running()
+    place = re.sub(r"^http://localhost\b", "http://127.0.0.1", url.strip().rstrip("/").removesuffix("/v1"))
+    return server.key if server and place == server.url.removesuffix("/v1") else ""
+
+
+def _command(programs: Path, card: preflight.Card | None, folder: Path, port: int, options: list[str]) -> list[str]:
+    """The one place where the two builds differ: the CPU build's package has no ``vllm`` command."""
+    module = [str(programs / "python"), "-m", "vllm.entrypoints.launchers.api_server.entry", "--model"]
+    form = [str(programs / "vllm"), "serve"] if card else module
+    return [*form, str(folder), "--host", "127.0.0.1", "--port", str(port), *options]
+
+
+def _start(here: settings.Settings, plan: dict[str, Any], port: int, say: Say) -> Server:
+    """Start the process of what was planned; nothing is waited for."""
+    folder, home = plan["folder"], here.runs / "servers"
+    programs, card = _programs(here)
+    cache_gib, note = preflight.check_memory(folder, plan["context"], plan["users"], plan["gpu_fraction"], card)
+    if note:
+        say(note)
+    port = preflight.free_port(port)
+    options = ["--served-model-name", folder.name, "--max-model-len", str(plan["context"]), "--load-format", "safetensors"]
+    options += ["--generation-config", "vllm", "--disable-fastapi-docs", "--disable-uvicorn-access-log"]
+    # Without the flag a model may write blanks without end; it works only with a backend that is named.
+    options += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
+    variables = {"VLLM_HOST_IP": "127.0.0.1", "VLLM_MAX_N_SEQUENCES": "64", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
+    if plan["adapters"]:
+        options += ["--enable-lora", "--max-lora-rank", "64", "--max-loras", "2"]
+        variables |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+    if card:
+        options += ["--gpu-memory-utilization", str(plan["gpu_fraction"])]
+    else:
+        # Compiling made no reply faster on CPU and each start slower by 20 s; and it needs a C++ compiler.
+        full = preflight.own_precision(folder) == "float32"
+        options += ["--enforce-eager", "--dtype", "float32" if full else "auto"]
+        variables |= {"VLLM_CPU_KVCACHE_SPACE": str(cache_gib), "TORCHDYNAMO_DISABLE": "1"}
+    key, scratch = secrets.token_urlsafe(32), tempfile.mkdtemp(prefix="kit-")  # short: sockets are made in it
+    variables |= {"VLLM_API_KEY": key, "TMPDIR": scratch, "VLLM_CACHE_ROOT": str(home / "cache")}
+    variables |= {"TORCHINDUCTOR_CACHE_DIR": str(home / "cache" / "inductor")}
+    variables |= {"PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}  # ninja, for GPU kernels
+    inherited = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
+    log = home / "server.log"
+    log.unlink(missing_ok=True)
+    log.touch(mode=0o600)
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            _command(programs, card, folder, port, options), env={**inherited, **settings.OFFLINE_SWITCHES, **variables},
+            cwd=scratch, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )
+    _CHILDREN[child.pid] = child
+    started = _stat(Path(f"/proc/{child.pid}"))[2]
+    facts: dict[str, Any] = {"pid": child.pid, "started": started, "key": key, "scratch": Path(scratch)}
+    return Server(f"http://127.0.0.1:{port}/v1", folder.name, **plan, log=log, **facts)
+
+
+def _wait(server: Server, say: Say) -> None:
+    """Wait until the server has really answered; pass on its phases, report its death."""
+    said, size, moved = "", 0, time.monotonic()
+    for trial, body in _TRIALS:
+        if trial:
+            say(trial)
+        while not _answers(server, body):
+            if not server._alive():
+                code = _CHILDREN[server.pid].wait()
+                what = f"モデルサーバーが起動の途中で終了しました（終了コード {code}）。"
+                raise logs.explain(server.log, what, f"exit status {code}")
+            if (written := server.log.stat().st_size) != size:
+                size, moved = written, time.monotonic()
+            elif time.monotonic() - moved > SILENCE_S:
+                raise logs.explain(server.log, f"モデルサーバーの起動が {SILENCE_S:.0f} 秒のあいだ進みませんでした。")
+            if not trial and (phase := logs.phase(server.log)) != said:
+                say(said := phase)
+            time.sleep(0.3)
+
+
+def _answers(server: Server, body: dict[str, Any]) -> bool:
+    """Whether a real chat completion comes back; what it says does not matter."""
+    messages = [{"role": "user", "content": "はい"}]
+    question = {"model": server.model, "messages": messages, "max_tokens": 1, "temperature": 0} | body
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {server.key}"}
+    request = urllib.request.Request(f"{server.url}/chat/completions", json.dumps(question).encode(), headers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=_TRIAL_S) as response:
+            return bool(response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            reply = error.read(1000).decode("utf-8", "replace")
+        if error.code >= 500:  # it is about to end, and says why in its log
+            return False
+        raise logs.explain(server.log, "モデルサーバーが試しの質問を断りました。", reply) from None
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _programs(here: settings.Settings) -> tuple[Path, preflight.Card | None]:
+    """Return the folder of the server environment's programs, and the card that its build can use."""
+    places = [root / ".venv-server" for root in (here.root, Path(__file__).parents[2])]
+    for place in places:
+        build = place / ".build"
+        on_cpu = build.exists() and build.read_text(encoding="utf-8").strip() == "cpu"
+        card = None if on_cpu else preflight.gpu()
+        if (place / "bin" / ("vllm" if card else "python")).exists():
+            return place / "bin", card
+    raise ServerError(
+        f"サーバー用の環境 {places[0]} がありません。", "vLLM がまだ導入されていません。", "導入してください: make server"
+    )
+
+
+def _same(current: Server, plan: dict[str, Any], port: int) -> Server:
+    same = all(getattr(current, name) == value for name, value in plan.items())
+    if same and (not port or current.url.endswith(f":{port}/v1")):
+        return replace(current, found=True)
+    raise ServerError(
+        f"別の設定のモデルサーバーが動いています（{current.model}、文脈 {current.context:,} トークン、{current.url}）。",
+        "kit が一度に起動するサーバーは1つです。", "それを使うなら kit.connect()、替えるなら先に止めてください: kit stop",
+    )
+
+
+@contextmanager
+def _alone(home: Path, say: Say) -> Iterator[None]:
+    """Let one start at a time go on; the next waits and finds its server."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)
+        file = (home / "lock").open("a")
+    except OSError as error:
+        raise ServerError(
+            f"{home} に書き込めません（{error.strerror}）。", "フォルダーの権限がないか、別の利用者のものです。",
+            "自分の置き場所を指定してください。例: export KIT_RUNS=~/kit-runs",
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("別の画面で始まった起動が終わるのを待っています")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _stat(process: Path) -> tuple[str, int, int]:
+    """State letter, process group and start time (ticks since boot) of a folder of /proc; see proc(5)."""
+    with suppress(OSError):
+        fields = (process / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return fields[0], int(fields[2]), int(fields[19])
+    return "X", 0, 0
+
+
+def _write(server: Server) -> None:
+    facts = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(server).items()}
+    state = server.log.with_name(_STATE)
+    durable.write_atomically(state, durable.canonical(facts))
+    state.chmod(0o600)
+
+
+def _read(state: Path) -> Server | None:
+    with suppress(OSError, ValueError, LookupError, TypeError):  # none, somebody else's, or torn
+        facts = json.loads(state.read_bytes())
+        return Server(**facts | {name: Path(facts[name]) for name in ("folder", "log", "scratch")})
+    return None
