@@ -42,7 +42,7 @@ def large_book(rows=8_000):
         ("a.docx", OLE, "旧形式"),
         ("a.png", b"\x89PNG\r\n", "画像はOCR"),
         ("a.pdf", b"\xff\xd8\xff\xe0", "壊れて"),
-        ("a.xyz", "日本語".encode(), "対応していない形式(.xyz)"),
+        ("a.xyz", "日本語".encode(), "対応していない形式（.xyz）"),
         ("README", b"hello", "拡張子なし"),
         ("a.docx", b"\x00\x01binary\x02", "壊れて"),
         ("a.docx", b"{\\rtf1 text}", "壊れて"),

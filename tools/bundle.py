@@ -65,7 +65,7 @@ def main() -> None:
         fail(
             "GPU 版の vLLM に CPU 版の torch が選ばれました。",
             "TORCH_INDEX または PIP_FIND_LINKS が CPU 版の torch を指しているか、出力先に CPU 版の一式があります。",
-            "設定を外し、BUNDLE=新しいフォルダー を付けて make bundle SERVER=gpu を実行してください。",
+            "設定を外し、BUNDLE=新しいフォルダ を付けて make bundle SERVER=gpu を実行してください。",
         )
 
     say("[3/3] 一覧とハッシュを書いています。")
@@ -83,7 +83,7 @@ def main() -> None:
 
     size = sum((folder / file).stat().st_size for file in used) / 1e9
     say(f"      {folder} に {len(used)} 個、{size:.1f} GB を書きました。")
-    say("      リポジトリーとこのフォルダーを持ち込み、make poc OFFLINE=このフォルダー を実行してください。")
+    say("      リポジトリーとこのフォルダを持ち込み、make poc OFFLINE=このフォルダ を実行してください。")
 
 
 def has_gpu() -> bool:
@@ -224,5 +224,5 @@ if __name__ == "__main__":
         fail(
             f"bundle を書けませんでした（{error.strerror}: {error.filename}）。",
             "ディスクの空きが足りないか、出力先に書き込む権限がありません。",
-            "df -h で空きを確かめ、BUNDLE=空きのあるフォルダー を付けて、もう一度 make bundle を実行してください。",
+            "df -h で空きを確かめ、BUNDLE=空きのあるフォルダ を付けて、もう一度 make bundle を実行してください。",
         )

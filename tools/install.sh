@@ -150,8 +150,8 @@ explain() {
         fail "$what" "ディスクの空きが足りません（.venv に約 3 GB と .venv-server に約 3 GB、CUDA 版は約 7 GB と約 9 GB、ほかに一時領域が必要です）。" \
             "df -h . /tmp で空きを確かめ、空けるか TMPDIR=空きのある場所 を付けて、もう一度同じコマンドを実行してください。"
     elif [ -n "${OFFLINE:-}" ] && in_log 'no matching distribution found|do not match the hashes'; then
-        fail "$what" "持ち込んだフォルダー $OFFLINE のファイルが足りないか、作ったときの内容と一致しません（破損または改ざん）。" \
-            "そのフォルダーで sha256sum -c --quiet SHA256SUMS を実行し、表示されたファイルを持ち込み直してください。"
+        fail "$what" "持ち込んだフォルダ $OFFLINE のファイルが足りないか、作ったときの内容と一致しません（破損または改ざん）。" \
+            "そのフォルダで sha256sum -c --quiet SHA256SUMS を実行し、表示されたファイルを持ち込み直してください。"
     elif in_log 'torch==[0-9.]+\+cpu'; then
         fail "$what" "CPU 版の torch は PyPI になく、PyTorch の CPU 用インデックスにあります。" \
             "TORCH_INDEX=https://download.pytorch.org/whl/cpu（または社内のミラー）を付けて、もう一度同じコマンドを実行してください。"
@@ -163,13 +163,13 @@ explain() {
             "export HTTPS_PROXY=http://利用者:パスワード@プロキシー:ポート を確かめて、もう一度同じコマンドを実行してください。"
     elif in_log 'name resolution|name or service not known|failed to establish a new connection|connection refused|timed out|network is unreachable|dns error|error sending request'; then
         fail "$what" "パッケージの配布元に届きません（ネットワーク、プロキシー、社内ミラーの設定）。" \
-            "プロキシーは HTTPS_PROXY、社内ミラーは PIP_INDEX_URL に設定してください。閉域では別の機械で make bundle を実行し、OFFLINE=持ち込んだフォルダー を付けます。"
+            "プロキシーは HTTPS_PROXY、社内ミラーは PIP_INDEX_URL に設定してください。閉域では別の機械で make bundle を実行し、OFFLINE=持ち込んだフォルダ を付けます。"
     elif in_log 'no matching distribution found'; then
-        fail "$what" "指定した版のパッケージが、使っている配布元（社内ミラーやフォルダー）にありません。" \
+        fail "$what" "指定した版のパッケージが、使っている配布元（社内ミラーやフォルダ）にありません。" \
             "上の行のパッケージを配布元に追加するか、PIP_INDEX_URL を確かめて、もう一度同じコマンドを実行してください。"
     elif in_log 'permission denied'; then
-        fail "$what" "このフォルダーに書き込む権限がありません。" \
-            "ls -ld . で所有者を確かめ、自分のフォルダーに git clone し直してください（sudo は不要です）。"
+        fail "$what" "このフォルダに書き込む権限がありません。" \
+            "ls -ld . で所有者を確かめ、自分のフォルダに git clone し直してください（sudo は不要です）。"
     fi
     fail "$what" "記録からは原因を特定できませんでした。" "$LOG を開いて最初の ERROR の行を確かめ、もう一度同じコマンドを実行してください。"
 }
@@ -180,7 +180,7 @@ bundle_header() { sed -n "1,8s/^# $1: *//p" "$2"; }
 # check_bundle FILE: OFFLINE must hold FILE; OFFLINE becomes absolute.
 check_bundle() {
     if [ ! -f "$OFFLINE/$1" ]; then
-        fail "オフライン用のフォルダー $OFFLINE に $1 がありません。" "フォルダー名の誤り、または make bundle が最後まで終わっていません。" \
+        fail "オフライン用のフォルダ $OFFLINE に $1 がありません。" "フォルダ名の誤り、または make bundle が最後まで終わっていません。" \
             "ネットワークのある同じ種類の Linux で make bundle を実行し、できた bundle/ を丸ごと持ち込んで OFFLINE=そのパス を指定してください。"
     fi
     OFFLINE=$(cd "$OFFLINE" && pwd -P)
@@ -188,8 +188,8 @@ check_bundle() {
 
 # alone: one set-up of an environment at a time; a second one waits for the first.
 alone() {
-    touch "$LOG" 2>/dev/null || fail "$(pwd) に書き込めません。" "別の利用者が git clone したフォルダーか、読み取り専用の場所です。" \
-        "自分のフォルダーに git clone し直してから、もう一度同じコマンドを実行してください。"
+    touch "$LOG" 2>/dev/null || fail "$(pwd) に書き込めません。" "別の利用者が git clone したフォルダか、読み取り専用の場所です。" \
+        "自分のフォルダに git clone し直してから、もう一度同じコマンドを実行してください。"
     exec 9>>"$LOG"
     if ! flock -n 9; then
         say "別の準備が進んでいます。終わるまで待ちます。"

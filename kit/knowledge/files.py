@@ -72,7 +72,7 @@ def load(path: str | Path, *, readers: Sequence[str] | None = None) -> Iterator[
     named = sorted((_name(item, folder), item) for item in (_walk(root) if root.is_dir() else [root]))
     if not named:
         raise DataError(
-            f"フォルダー「{root}」に文書がありません。",
+            f"フォルダ「{root}」に文書がありません。",
             "中が空か、名前が「.」で始まるファイルしかありません。",
             f"文書を置いてから、もう一度実行してください: cp 文書のファイル {quote(str(root))}/",
         )
@@ -102,7 +102,7 @@ def _document(name: str, path: Path, root: Path, readers: tuple[str, ...], worke
         if not problem:
             data = path.read_bytes()
             digest = hashlib.sha256(data).hexdigest()
-            problem = "" if data else "中身が空(0バイト)です。元のファイルをもう一度コピーしてください。"
+            problem = "" if data else "中身が空（0バイト）です。元のファイルをもう一度コピーしてください。"
     except (OSError, MemoryError):
         problem = "ファイルを読み出せません。読み取りの権限、保存場所、空きメモリーを確かめてください。"
     if problem:
@@ -114,13 +114,13 @@ def _document(name: str, path: Path, root: Path, readers: tuple[str, ...], worke
 def _refusal(path: Path, root: Path) -> str:
     """Why a file is not even opened, "" if it is."""
     if path.name.startswith("~$"):
-        return "編集中に作られる一時ファイル(~$)です。元の文書を閉じれば消えるので、対応は要りません。"
+        return "編集中に作られる一時ファイル（~$）です。元の文書を閉じれば消えるので、対応は要りません。"
     outside = path != root and not path.resolve().is_relative_to(root.resolve())
     # What is no link but a folder here is one that may not be opened.
     if (path.is_symlink() and (path.is_dir() or outside)) or not (path.is_file() or path.is_dir()):
-        return "フォルダーの外などを指すリンクか特殊なファイルなので開きません。実物のファイルを置いてください。"
+        return "フォルダの外などを指すリンクか特殊なファイルなので開きません。実物のファイルを置いてください。"
     if path.stat().st_size > MAX_BYTES:
-        return f"大きすぎます(上限{MAX_BYTES // 1024**2}MB)。分割して保存し直してください。"
+        return f"大きすぎます（上限{MAX_BYTES // 1024**2}MB）。分割して保存し直してください。"
     return ""
 
 
@@ -136,8 +136,8 @@ def _walk(root: Path) -> list[Path]:
         if here != root and any(name.lower() == ACL_NAME for name in files):
             # Ignoring it would show everybody what its author wanted to keep back.
             raise DataError(
-                f"下のフォルダー「{_name(here, root)}」に {ACL_NAME} があります。",
-                "閲覧権限は、読み込むフォルダーの直下の acl.csv だけで決まります。",
+                f"下のフォルダ「{_name(here, root)}」に {ACL_NAME} があります。",
+                "閲覧権限は、読み込むフォルダの直下の acl.csv だけで決まります。",
                 f"内容を {root / ACL_NAME} に移し、「パス」を {_name(here, root)}/* のように書いてください。",
             )
     return found + closed

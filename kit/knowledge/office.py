@@ -53,7 +53,7 @@ def package_kind(data: bytes) -> str:
     package = zipfile.ZipFile(io.BytesIO(data))
     parts = package.infolist()
     if sum(part.file_size for part in parts) > MAX_UNPACKED or len(parts) > 50_000:
-        raise UnreadableError("展開すると大きすぎます(圧縮爆弾の疑い)。元のアプリで開き、分割して保存してください。")
+        raise UnreadableError("展開すると大きすぎます（圧縮爆弾の疑い）。元のアプリで開き、分割して保存してください。")
     for part in parts:
         if part.filename.endswith((".xml", ".rels", ".vml")):
             with package.open(part) as stream:

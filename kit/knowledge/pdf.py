@@ -89,11 +89,11 @@ def read_pdf(data: bytes, stem: str) -> Reading:
     pages = [_page_lines(document, index) for index in range(len(document))]
     text = "".join(line.text for page in pages for line in page.lines)
     if not "".join(text.split()):
-        raise UnreadableError("文字情報がありません(画像だけのPDFのようです)。OCRをかけて文字入りのPDFにしてください。")
+        raise UnreadableError("文字情報がありません（画像だけのPDFのようです）。OCRをかけて文字入りのPDFにしてください。")
     garbled = [i for i, page in enumerate(pages, 1) if share_readable(" ".join(x.text for x in page.lines)) < READABLE]
     if share_readable(text) < READABLE or len(garbled) * 2 > len(pages):
         raise UnreadableError(
-            "文字が正しく取り出せません(文字化けしたPDF)。元のアプリからPDFを作り直すか、OCRをかけてください。"
+            "文字が正しく取り出せません（文字化けしたPDF）。元のアプリからPDFを作り直すか、OCRをかけてください。"
         )
     running = _running(pages)
     paragraphs: list[tuple[int, str]] = []
@@ -119,7 +119,7 @@ def read_pdf(data: bytes, stem: str) -> Reading:
         placed = sections([(text, marked.get("".join(text.split()), 0)) for _, text in part], marks=False)
         blocks += [Block(t, Place(page=n, headings=path)) for (n, _), (t, path) in zip(part, placed, strict=True)]
     empty = [number for number, page in enumerate(pages, 1) if not page.lines]
-    notes = (("文字のない頁があります(画像の可能性)", empty), ("文字化けのため除いた頁があります", garbled))
+    notes = (("文字のない頁があります（画像の可能性）", empty), ("文字化けのため除いた頁があります", garbled))
     doubts = tuple(f"{what}: {len(which)}頁分、最初は{which[0]}頁。" for what, which in notes if which)
     # A file name without Japanese says less than the first line.
     first = "" if _IDEOGRAPH.search(stem) else blocks[0].text.strip("○●■◆ ")

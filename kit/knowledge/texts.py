@@ -106,7 +106,7 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
     """
     marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     if b"\0" in data and not marked:
-        raise UnreadableError("文字のファイルではありません(バイナリ)。元のアプリで開き、保存し直してください。")
+        raise UnreadableError("文字のファイルではありません（バイナリ）。元のアプリで開き、保存し直してください。")
     # ISO-2022-JP is 7-bit, so it would pass as UTF-8 and must come first.
     sure = ["utf-16"] if marked else ["iso2022_jp_ext", "utf-8-sig"] if b"\x1b$" in data else ["utf-8-sig"]
     for text in _decoded(data, sure):

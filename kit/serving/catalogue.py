@@ -203,7 +203,7 @@ def read_shape(folder: Path) -> Shape:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, SafetensorError) as error:
         raise DataError(
             f"{folder} からモデルの大きさを読めません（{type(error).__name__}: {error}）。",
-            "モデルのフォルダーではないか、config.json か *.safetensors が足りない・壊れています。",
+            "モデルのフォルダではないか、config.json か *.safetensors が足りない・壊れています。",
             f"中身を確かめてください: ls -l {folder}",
         ) from error
     return Shape(layers, kv_heads, head_dim, stored, size / stored)

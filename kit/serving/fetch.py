@@ -53,7 +53,7 @@ _CAUSES = {
 _UNREACHED = (
     "このマシンから配布元に届かないか、途中で切れました（閉域網ではこうなります）。",
     "社内のミラーがあれば export HF_ENDPOINT=https://ミラー を付けて、同じコマンドをもう一度実行してください（続きから再開します）。"
-    "なければ、届くマシンで取得したフォルダーを {folder} に置いてください。",
+    "なければ、届くマシンで取得したフォルダを {folder} に置いてください。",
 )
 
 
@@ -91,7 +91,7 @@ def fetch(model_id: str, to: Path, *, agreed: bool) -> Path:
         raise DataError(f"モデルの名前「{model_id}」は使えません。", "「組織名/モデル名」の形ではありません。", example)
     folder = to.absolute() / model_id.split("/")[1]
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} は空ではありません。", "取得済みか、別のファイルが入っています。", "別のフォルダーを --to に指定してください。")
+        raise DataError(f"{folder} は空ではありません。", "取得済みか、別のファイルが入っています。", "別のフォルダを --to に指定してください。")
     if not agreed:
         again = f"同意する場合は、もう一度実行して質問に答えてください: kit models fetch {model_id} --to {to}"
         raise RunError("モデルを取得しませんでした。", "外部への接続に同意していません。", again)

@@ -49,8 +49,8 @@ def check_model(folder: Path) -> None:
     """
     if not (folder / "config.json").is_file():
         _refuse(
-            f"モデルのフォルダー {folder} を使えません。",
-            "フォルダーがないか、config.json が入っていません。モデルIDではなく、手元のフォルダーを指定します。",
+            f"モデルのフォルダ {folder} を使えません。",
+            "フォルダがないか、config.json が入っていません。モデルIDではなく、手元のフォルダを指定します。",
             "取得するには: kit models fetch モデルID --to models（社外に接続する唯一のコマンドです）",
         )
     for path in _files(folder):
@@ -64,7 +64,7 @@ def check_model(folder: Path) -> None:
         _refuse(
             f"モデルの重み {'、'.join(missing[:3])} が {folder} にありません。",
             "コピーが途中で終わったか、safetensors 形式で配布されていないモデルです。",
-            "フォルダー全体をコピーし直すか、safetensors 形式の版を選んでください。",
+            "フォルダ全体をコピーし直すか、safetensors 形式の版を選んでください。",
         )
 
 
@@ -192,16 +192,16 @@ def _files(folder: Path) -> Iterator[Path]:
             continue
         if not (path.is_file() or path.is_dir()) or not path.resolve().is_relative_to(root):
             _refuse(
-                f"モデルの中の {name} はフォルダーの外を指すか、通常のファイルではありません。",
+                f"モデルの中の {name} はフォルダの外を指すか、通常のファイルではありません。",
                 "リンク先は検査の対象外で、後から差し替えられるおそれがあります（Hugging Face のキャッシュもこの形です）。",
-                f"中身をコピーしたフォルダーを使ってください: cp -rL '{folder}' models/",
+                f"中身をコピーしたフォルダを使ってください: cp -rL '{folder}' models/",
             )
         paper = path.suffix.lower() in _PAPERS or re.fullmatch(r"[A-Z_-]+", path.name)  # LICENSE, NOTICE, README
         if path.is_file() and path.suffix not in _READ and not paper:
             _refuse(
                 f"モデルの中の {name} は受け入れられない種類のファイルです。",
                 "読み込むだけでプログラムが動くおそれのある形式（.py、.bin、.pt、.pkl など）か、未知の形式です。",
-                "safetensors 形式の版を選ぶか、使わないファイルならフォルダーの外へ移してください。",
+                "safetensors 形式の版を選ぶか、使わないファイルならフォルダの外へ移してください。",
             )
         if path.is_file():
             yield path
@@ -245,7 +245,7 @@ def _json(path: Path) -> Any:
 
 def _damaged(path: Path, error: Exception) -> NoReturn:
     cause = "コピーが途中で終わったか、壊れています。"
-    _refuse(f"モデルの {path.name} を読めません（{error}）。", cause, "元のフォルダーからコピーし直してください。")
+    _refuse(f"モデルの {path.name} を読めません（{error}）。", cause, "元のフォルダからコピーし直してください。")
 
 
 def _refuse(what: str, cause: str, remedy: str) -> NoReturn:
