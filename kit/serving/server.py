@@ -4,6 +4,7 @@ A server outlives the notebook that started it. What is needed to find it stands
 only its owner can read: the key is in there, and nowhere else (vLLM takes it from its environment).
 """
 
+import atexit
 import fcntl
 import http.client
 import json
@@ -98,6 +99,8 @@ class Server:
                 f"モデルサーバーのプロセス {left} が終了しません。", "GPU のドライバーが応答していないと思われます。",
                 "nvidia-smi が動くか確かめ、動かなければ機械を再起動してください。",
             )
+        if child := _CHILDREN.pop(self.pid, None):
+            child.wait()  # it has ended; this clears it from the process table
         shutil.rmtree(self.scratch, ignore_errors=True)
         state = self.log.with_name(_STATE)
         if (current := _read(state)) and (current.pid, current.started) == (self.pid, self.started):
@@ -135,6 +138,14 @@ class Server:
 
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
 """Servers that this very process started: only their parent can clear them from the process table."""
+
+
+@atexit.register
+def _let_go() -> None:
+    """A server outlives its starter on purpose; Python would warn of a child that was not waited for."""
+    for child in _CHILDREN.values():
+        if child.poll() is None:
+            child.returncode = 0
 
 
 def serve(
