@@ -83,7 +83,7 @@ def main() -> None:
 
     size = sum((folder / file).stat().st_size for file in used) / 1e9
     say(f"      {folder} に {len(used)} 個、{size:.1f} GB を書きました。")
-    say("      リポジトリーとこのフォルダを持ち込み、make poc OFFLINE=このフォルダ を実行してください。")
+    say("      リポジトリとこのフォルダを持ち込み、make poc OFFLINE=このフォルダ を実行してください。")
 
 
 def has_gpu() -> bool:
