@@ -127,6 +127,11 @@ class Citation:
     quote: str
     chunk_id: str
 
+    @classmethod
+    def of(cls, chunk: Chunk, quote: str) -> "Citation":
+        """Cite a stretch of a chunk's text."""
+        return cls(chunk.document, chunk.title, chunk.place, quote, chunk.id)
+
     @property
     def label(self) -> str:
         """Title and place, as shown under an answer."""

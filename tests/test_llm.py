@@ -1,5 +1,6 @@
 import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -87,6 +88,14 @@ def test_identity_changes_with_what_shapes_the_answers(scripted, monkeypatch, tm
         (tmp_path / "other.txt").write_text("$passages $question")
         assert len(identities | {LLMReader(chat).identity}) == 4
         assert LLMReader(chat).identity == LLMReader(chat).identity
+
+
+def test_a_model_served_anew_on_another_port_is_the_same():
+    first, again, other = (
+        LLMReader(SimpleNamespace(url=url, model="m")).identity
+        for url in ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8123/v1", "http://10.0.0.7:8000/v1")
+    )
+    assert first == again != other
 
 
 def test_only_the_wanted_number_of_hits_is_shown(ask):

@@ -4,10 +4,12 @@ import dataclasses
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from kit.answering.extractive import SHIPPED, ExtractiveReader
+from kit.answering.llm import LLMReader
 from kit.answering.rag import KeywordSearch, Rag
 from kit.errors import RunError, SettingsError, StoreError
 from kit.evaluation.calibration import calibrate
@@ -190,24 +192,21 @@ def test_fitted_thresholds_and_readable_files_need_no_note(project):
     assert facts["notes"] == []
 
 
-class Remote:
-    """A reader that is not the extractive one."""
-
-    name, top, identity = "遠い", 5, "遠い"
-
-
 @pytest.mark.parametrize(
     ("url", "allowed", "external"), [("http://127.0.0.1:8000/v1", "", False), ("http://203.0.113.9/v1", "203.0.113.9", True)]
 )
 def test_only_an_arm_that_calls_outside_counts_as_sent_outside(project, monkeypatch, url, allowed, external):
-    monkeypatch.setenv("KIT_LLM_URL", url)
+    """By the address that the reader calls: a server that ``kit serve`` started stands in no setting."""
     monkeypatch.setenv("KIT_ALLOWED_HOSTS", allowed)
     store, _ = build_store(project)
+
+    def candidate(address):
+        return Rag(store, LLMReader(SimpleNamespace(url=address, model="遠い")))
+
     assert about(project, store, {"candidate": Rag(store)})["external"] is False
-    assert about(project, store, {"baseline": Rag(store), "candidate": Rag(store, Remote())})["external"] is external
-    monkeypatch.setenv("KIT_LLM_URL", "http://198.51.100.1/v1")
+    assert about(project, store, {"baseline": Rag(store), "candidate": candidate(url)})["external"] is external
     with pytest.raises(SettingsError):
-        about(project, store, {"candidate": Rag(store, Remote())})
+        about(project, store, {"candidate": candidate("http://198.51.100.1/v1")})
 
 
 def test_the_sample_says_that_it_is_a_demonstration(tmp_path, monkeypatch):

@@ -146,5 +146,4 @@ def _in_text_order(pair: Sequence[Sentence]) -> list[Sentence]:
 
 
 def _cite(sentence: Sentence) -> Citation:
-    chunk = sentence.hit.chunk
-    return Citation(chunk.document, chunk.title, chunk.place, sentence.text, chunk.id)
+    return Citation.of(sentence.hit.chunk, sentence.text)

@@ -15,10 +15,12 @@ from string import Template
 from time import perf_counter
 from typing import Any
 
+from yarl import URL
+
 from kit.answering.extractive import NOT_FOUND, chunk_tokens
 from kit.knowledge import japanese
 from kit.knowledge.ranking import coverage
-from kit.records import Answer, Citation, Hit, State, Step
+from kit.records import Answer, Citation, Hit, Step
 from kit.serving.chat import Chat, ChatError, Reply
 
 _TEMPLATE = Path(__file__).with_name("prompts") / "answer_ja.txt"
@@ -60,9 +62,12 @@ class LLMReader:
 
     @property
     def identity(self) -> str:
-        """Text that changes whenever the answers could, as far as the client can tell."""
+        """Text that changes whenever the answers could, as far as the client can tell.
+
+        The port is left out: a model that is served anew, for a run that goes on, gets another one.
+        """
         digest = hashlib.sha256(_TEMPLATE.read_bytes() + json.dumps(SCHEMA).encode()).hexdigest()[:16]
-        return f"{self.name} {self.chat.url} top={self.top} max_tokens={self.max_tokens} prompt={digest}"
+        return f"{self.name} {URL(self.chat.url).host} top={self.top} max_tokens={self.max_tokens} prompt={digest}"
 
     def read(self, question: str, hits: Sequence[Hit], idf: Callable[[str], float], *, also: str = "") -> Answer:
         """Answer from hits.
@@ -111,10 +116,9 @@ def _plain(text: str) -> str:
 
 
 def _judge(asked: Answer, reply: Reply, question: str, hits: Sequence[Hit], idf: Callable[[str], float]) -> Answer:
-    if reply.finish != "stop":
-        state: State = "infrastructure_error" if reply.finish in ("abort", "error") else "model_error"
+    if reply.state != "answered":
         cut = f"回答が最後まで書かれていません（終了 {reply.finish}）。length なら max_tokens で途切れています。"
-        return replace(asked, state=state, error=cut)
+        return replace(asked, state=reply.state, error=cut)
     parsed = _parse(reply.text)
     if parsed is None:
         wrong = f"回答が決められた形の JSON ではありません: {reply.text[:80]}"
@@ -150,7 +154,7 @@ def _cite(hits: Sequence[Hit], number: int, quote: str) -> Citation | None:
         return None
     chunk = hits[number - 1].chunk
     verbatim = _stretch(re.sub(r"(?m)^\s*> ?", "", quote), chunk.text)
-    return Citation(chunk.document, chunk.title, chunk.place, verbatim, chunk.id) if verbatim else None
+    return Citation.of(chunk, verbatim) if verbatim else None
 
 
 def _stretch(quote: str, text: str) -> str:

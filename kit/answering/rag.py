@@ -124,7 +124,6 @@ class KeywordSearch:
         )
         if not hits:
             return answer
-        chunk = hits[0].chunk
         first = readable(hits[0])[0]
-        citation = Citation(chunk.document, chunk.title, chunk.place, first, chunk.id)
-        return dataclasses.replace(answer, text=first, citations=(citation,), confidence=1.0, abstained=False)
+        cited = (Citation.of(hits[0].chunk, first),)
+        return dataclasses.replace(answer, text=first, citations=cited, confidence=1.0, abstained=False)

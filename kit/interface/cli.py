@@ -122,12 +122,13 @@ def _ask(options: argparse.Namespace) -> Result:
     from kit.interface.project import find_project
     from kit.interface.steps import open_store
     from kit.records import to_json
+    from kit.serving.server import running
 
     if not options.question.strip():
         raise DataError("質問が空です。", "質問の文を渡していません。", '例: kit ask フォルダ "年休は何日もらえますか"')
     project = find_project(options.folder)
     rag = Rag(open_store(project))
-    if settings.load().llm_url:
+    if settings.load().llm_url or running():
         from kit.answering.llm import LLMReader
         from kit.serving.chat import connect
 
@@ -177,8 +178,9 @@ def _models(options: argparse.Namespace) -> Result:
     if options.action == "recommend":
         found = recommend(gpu_gb=options.gpu, context=options.context, users=options.users)
         return to_json(found), str(found)
-    asked = question(options.id, Path(options.to))
-    agreed = options.yes or input(f"{asked}（はい/いいえ）: ").strip() in ("はい", "y", "yes")
+    if not options.yes:
+        print(f"{question(options.id, Path(options.to))}（はい/いいえ）: ", end="", file=sys.stderr, flush=True)  # noqa: T201
+    agreed = options.yes or sys.stdin.readline().strip() in ("はい", "y", "yes")  # the end of the input is no
     folder = str(fetch(options.id, Path(options.to), agreed=agreed))
     return {"folder": folder}, f"取得しました: {folder}"
 

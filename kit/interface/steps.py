@@ -7,6 +7,7 @@ from typing import Any
 
 from kit import settings, views
 from kit.answering.extractive import SHIPPED, ExtractiveReader
+from kit.answering.llm import LLMReader
 from kit.answering.rag import Rag
 from kit.errors import StoreError
 from kit.evaluation import runs
@@ -111,7 +112,7 @@ def about(project: Project, store: Store, arms: Mapping[str, System]) -> dict[st
     candidate = list(arms.values())[-1]
     readers = [arm.reader for arm in arms.values() if isinstance(arm, Rag)]
     calibrations = [r.calibration for r in readers if isinstance(r, ExtractiveReader)]
-    llm = any(not isinstance(reader, ExtractiveReader) for reader in readers)
+    called = [reader.chat.url for reader in readers if isinstance(reader, LLMReader)]
     report = project.store / _REPORT
     lines = json.loads(report.read_text(encoding="utf-8"))["unreadable"] if report.exists() else []
     unread = [line for line in lines if not line.rpartition("/")[2].startswith("~$")]  # traces of open documents
@@ -125,7 +126,7 @@ def about(project: Project, store: Store, arms: Mapping[str, System]) -> dict[st
         "chunks": len(store),
         "calibration": calibrations[-1].source if calibrations else "",
         "candidate": str(getattr(candidate, "name", "")),
-        "external": llm and not check_url(config.llm_url, config.allowed_hosts),
+        "external": not all(check_url(url, config.allowed_hosts) for url in called),
         "notes": notes,
         "prices": to_json(read_prices(config.prices)),
         "scope": project.scope,

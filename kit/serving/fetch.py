@@ -16,7 +16,7 @@ from pathlib import Path
 from yarl import URL
 
 from kit import settings
-from kit.errors import DataError, RunError
+from kit.errors import DataError, RunError, reason
 from kit.serving import preflight
 from kit.trust import ledger
 
@@ -99,7 +99,7 @@ def fetch(model_id: str, to: Path, *, agreed: bool) -> Path:
     try:
         part.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{folder} を作れません（{error.strerror}）。", *_CAUSES["OSError"]) from error
+        raise RunError(f"{folder} を作れません（{reason(error)}）。", *_CAUSES["OSError"]) from error
     book = settings.load().runs / ledger.NAME
     facts = {"model": model_id, "host": endpoint(), "folder": folder.name}
     ledger.append(book, KIND, facts)

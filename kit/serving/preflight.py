@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from kit.errors import DataError, ServerError
+from kit.errors import DataError, ServerError, reason
 from kit.serving import catalogue
 from kit.trust import durable
 
@@ -178,7 +178,7 @@ def free_port(port: int) -> int:
             return int(probe.getsockname()[1])
     except OSError as error:
         raise ServerError(
-            f"ポート {port} では起動できません（{error.strerror}）。", "別のプログラムがそのポートを使っています。",
+            f"ポート {port} では起動できません（{reason(error)}）。", "別のプログラムがそのポートを使っています。",
             f"port を指定しなければ空きを選びます。使っているものを調べるには: ss -ltnp 'sport = :{port}'",
         ) from error
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from kit import settings, views
-from kit.errors import ParameterError, ServerError
+from kit.errors import ParameterError, ServerError, reason
 from kit.serving import logs, preflight
 from kit.trust import durable
 
@@ -345,7 +345,7 @@ def _alone(home: Path, say: Say) -> Iterator[None]:
         file = (home / "lock").open("a")
     except OSError as error:
         raise ServerError(
-            f"{home} に書き込めません（{error.strerror}）。", "フォルダの権限がないか、別の利用者のものです。",
+            f"{home} に書き込めません（{reason(error)}）。", "フォルダの権限がないか、別の利用者のものです。",
             "自分の置き場所を指定してください。例: export KIT_RUNS=~/kit-runs",
         ) from error
     with file:
