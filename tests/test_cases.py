@@ -189,7 +189,7 @@ ODD = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=
 LINE = ODD.map(tidy).filter(lambda text: text and "\n" not in text and unicodedata.normalize("NFKC", text) != "なし")
 
 
-def round_trip(folder, question, word):
+def assert_round_trip(folder, question, word):
     case = Case("x", tidy(question), ((tidy(word), "別の言い方"), ("二つ目",)), (Evidence("a.pdf", Place(page=1)),))
     cells = ("x", question, f"{word}｜別の言い方\n二つ目", "a.pdf", "1")
     for path in (
@@ -208,7 +208,7 @@ def round_trip(folder, question, word):
 @example("　全角　", "１,５００円")
 def test_odd_strings_survive_the_way_through_a_file(tmp_path_factory, question, word):
     if unicodedata.normalize("NFKC", question).strip():
-        round_trip(tmp_path_factory.mktemp("odd"), question, word)
+        assert_round_trip(tmp_path_factory.mktemp("odd"), question, word)
 
 
 @pytest.mark.real
@@ -216,7 +216,7 @@ def test_naughty_strings_survive_the_way_through_a_file(shared, tmp_path):
     for text in json.loads((shared / "blns" / "blns.json").read_text(encoding="utf-8")):
         line = tidy(text.replace("\n", " ").replace("|", " "))
         if unicodedata.normalize("NFKC", line).strip() and line.isprintable():
-            round_trip(tmp_path, line, line)
+            assert_round_trip(tmp_path, line, line)
         path = write_lines(tmp_path / "raw.jsonl", {"question": f"質問 {text}", "answers": [[f"正解 {text}"]]})
         assert read_cases(path)[0].answers == ((tidy(f"正解 {text}"),),)
 

@@ -1,10 +1,13 @@
+import json
+import re
 import socket
+from pathlib import Path
 
 import pytest
 
 from kit import settings
 from kit.trust import ledger
-from kit.trust.check import Checkup, Item, check
+from kit.trust.check import Card, Checkup, Item, cards, check
 
 
 @pytest.fixture(autouse=True)
@@ -77,19 +80,42 @@ def test_an_address_outside_is_not_even_called(monkeypatch, url):
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        ("#!/bin/sh\necho 'NVIDIA H100, 81559 MiB'\necho 'NVIDIA H100, 81559 MiB'", "NVIDIA H100, 81559 MiB、NVIDIA H100, 81559 MiB"),
-        ("#!/bin/sh\nexit 9", "見つかりません"),
-        ("#!/no/such/shell", "見つかりません"),
-        ("", "見つかりません"),
+        ("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559'", [("NVIDIA H100 80GB HBM3", 81559 / 1024)]),
+        ("#!/bin/sh\necho 'A, B, 1024'\necho 'C, 2048'", [("A, B", 1.0), ("C", 2.0)]),
+        ("#!/bin/sh\necho 'NVIDIA-SMI has failed because it could not communicate with the driver.'\nexit 9", []),
+        ("#!/bin/sh\nexit 9", []),
+        ("#!/no/such/shell", []),
+        ("", []),
     ],
 )
-def test_a_gpu_is_for_information(project, script, expected):
+def test_cards_are_for_information(project, script, expected):
     tool = project / "bin" / "nvidia-smi"
     tool.write_text(script)
     tool.chmod(0o755)
+    assert list(cards()) == expected
     found = item("GPU")
     assert found.ok is None
-    assert expected in found.found
+    shown = "、".join(f"{name}（{gib:.1f} GiB）" for name, gib in expected)
+    assert found.found == (shown or "見つかりません（CPUだけで動きます）")
+
+
+def test_a_card_without_memory_of_its_own_has_that_of_the_machine(project):
+    tool = project / "bin" / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA GB10, [N/A]'")
+    tool.chmod(0o755)
+    installed = int(re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text())[1]) / 2**20
+    assert cards() == (Card("NVIDIA GB10", pytest.approx(installed, rel=0.01)),)
+
+
+def test_a_server_that_the_kit_started_is_known(project):
+    state = project / "runs" / "servers" / "server.json"
+    state.parent.mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        state.write_text(json.dumps({"url": f"http://127.0.0.1:{server.getsockname()[1]}/v1"}))
+        assert item("モデルサーバー").ok
+    assert item("モデルサーバー").ok is False and "kit stop" in item("モデルサーバー").remedy
+    state.write_text("torn")
+    assert item("モデルサーバー").ok is None
 
 
 def test_no_gpu_is_no_failure():

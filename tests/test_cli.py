@@ -82,7 +82,7 @@ def kit(capfd):
     return call
 
 
-def refused(result, code=1):
+def assert_refused(result, code=1):
     """The error's what, cause and remedy, after checking that nothing else was said."""
     given, shown, told = result
     assert (given, shown) == (code, ""), told
@@ -130,7 +130,7 @@ def test_the_example_is_accepted_as_it_is_written(kit, verb):
      ["poc", "a", "--urll", "x"], ["--jsn"]],
 )  # fmt: skip
 def test_wrong_usage_ends_with_2(kit, arguments):
-    _, _, remedy = refused(kit(*arguments), 2)
+    _, _, remedy = assert_refused(kit(*arguments), 2)
     assert "--help" in remedy
 
 
@@ -241,7 +241,7 @@ def test_a_deadline_that_has_passed_is_told_before_anything_is_sealed(kit, proje
     criteria.write_text("deadline: 2001-01-01\n" + criteria.read_text(encoding="utf-8"), encoding="utf-8")
     before = (here / "runs" / "ledger.jsonl").read_bytes()
     for verb in ("seal", "poc"):
-        what, _, remedy = refused(kit(verb, project))
+        what, _, remedy = assert_refused(kit(verb, project))
         assert "2001-01-01" in what and "deadline" in remedy
     assert (here / "runs" / "ledger.jsonl").read_bytes() == before
 
@@ -303,7 +303,7 @@ def test_json_parses_and_leaves_out_the_text_for_people(kit, project, run, argum
 @pytest.mark.parametrize("folder", ["ない", "", "/dev/null", "空"])
 def test_an_unknown_folder_is_refused_and_init_is_the_remedy(kit, here, verb, folder):
     (here / "空").mkdir()
-    _, _, remedy = refused(kit(verb, folder, *["質問"] * (verb == "ask")))
+    _, _, remedy = assert_refused(kit(verb, folder, *["質問"] * (verb == "ask")))
     assert "kit init" in remedy
     assert sorted(path.name for path in here.iterdir()) == ["空"], "nothing is made for a mistake"
 
@@ -313,7 +313,7 @@ def test_a_project_without_documents_is_refused(kit, here, verb):
     small_project(here / "p")
     for name in DOCUMENTS:
         (here / "p" / "documents" / name).unlink()
-    what, _, _ = refused(kit(verb, "p", *["質問"] * (verb == "ask")))
+    what, _, _ = assert_refused(kit(verb, "p", *["質問"] * (verb == "ask")))
     assert "文書が" in what
     assert not (here / "runs").exists()
 
@@ -321,63 +321,63 @@ def test_a_project_without_documents_is_refused(kit, here, verb):
 @pytest.mark.parametrize("verb", ["poc", "seal"])
 def test_a_fresh_init_folder_says_what_is_missing(kit, here, verb):
     kit("init", "p")
-    assert "文書が" in refused(kit(verb, "p"))[0]
+    assert "文書が" in assert_refused(kit(verb, "p"))[0]
     (here / "p" / "documents" / "a.txt").write_text("年休は10日。", encoding="utf-8")
-    assert "質問がまだ1問もありません" in refused(kit(verb, "p"))[0]
+    assert "質問がまだ1問もありません" in assert_refused(kit(verb, "p"))[0]
 
 
 def test_ask_before_store_says_what_to_run(kit, here):
     small_project(here / "p")
-    _, _, remedy = refused(kit("ask", "p", "日当は"))
+    _, _, remedy = assert_refused(kit("ask", "p", "日当は"))
     assert "kit store" in remedy
 
 
 @pytest.mark.parametrize("user", ["部長", "a b", "x' OR '1'='1", "a|b", "a" * 65])
 def test_a_reader_name_that_cannot_be_one_is_refused(kit, project, user):
-    refused(kit("ask", project, "日当は", "--user", user))
+    assert_refused(kit("ask", project, "日当は", "--user", user))
 
 
 def test_a_model_server_that_is_not_there_is_told(kit, project, monkeypatch):
     monkeypatch.setenv("KIT_LLM_URL", "http://127.0.0.1:9/v1")
-    refused(kit("ask", project, "日当は"))
+    assert_refused(kit("ask", project, "日当は"))
     monkeypatch.setenv("KIT_LLM_URL", "http://203.0.113.9/v1")
-    assert "allowed_hosts" in refused(kit("ask", project, "日当は"))[2]
+    assert "allowed_hosts" in assert_refused(kit("ask", project, "日当は"))[2]
 
 
 def test_a_wrong_kit_toml_is_told(kit, project, here):
     (here / "kit.toml").write_text('runs = ["a"]\n', encoding="utf-8")
-    assert "runs" in refused(kit("seal", project))[0]
+    assert "runs" in assert_refused(kit("seal", project))[0]
 
 
 @pytest.mark.parametrize("verb", ["decide", "summary"])
 def test_what_is_no_run_is_told(kit, project, run, verb):
     for folder in ("ない", project, run.parent, "/dev/null"):
-        refused(kit(verb, folder))
+        assert_refused(kit(verb, folder))
 
 
 def test_a_summary_in_an_unknown_format_is_refused(kit, run):
-    assert "docx" in refused(kit("summary", run, "--formats", "html,docx"))[0]
+    assert "docx" in assert_refused(kit("summary", run, "--formats", "html,docx"))[0]
 
 
 def test_a_decision_that_was_changed_is_refused(kit, run):
     path = run / "decision.json"
     kept = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(kept | {"outcome": "EXTEND"}, ensure_ascii=False), encoding="utf-8")
-    refused(kit("summary", run))
+    assert_refused(kit("summary", run))
 
 
 def test_rows_that_were_changed_are_refused(kit, run):
     path = run / "rows.jsonl"
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
     for verb in ("decide", "summary"):
-        refused(kit(verb, run))
+        assert_refused(kit(verb, run))
 
 
 def test_a_ledger_that_was_changed_is_refused(kit, project, run):
     path = run.parent / "ledger.jsonl"
     path.write_text(path.read_text(encoding="utf-8").replace("小さなPoC", "大きなPoC", 1), encoding="utf-8")
     for verb, given in (("seal", project), ("decide", run), ("summary", run)):
-        assert "台帳" in refused(kit(verb, given))[0]
+        assert "台帳" in assert_refused(kit(verb, given))[0]
 
 
 @pytest.mark.parametrize(
@@ -386,16 +386,16 @@ def test_a_ledger_that_was_changed_is_refused(kit, project, run):
      (["kit.toml.ipynb"], "00_check")],
 )  # fmt: skip
 def test_run_refuses_before_a_kernel_starts(kit, here, arguments, expected):
-    told = "\n".join(refused(kit("run", *arguments)))
+    told = "\n".join(assert_refused(kit("run", *arguments)))
     assert expected in told
     assert list(here.iterdir()) == []
 
 
 def test_a_full_or_closed_folder_is_told(kit, project, here):
     (here / "file").touch()
-    refused(kit("init", "file/p"))
+    assert_refused(kit("init", "file/p"))
     (here / "kit.toml").write_text('runs = "file/runs"\n', encoding="utf-8")
-    refused(kit("seal", project))
+    assert_refused(kit("seal", project))
 
 
 # --- as a process
@@ -525,6 +525,6 @@ def test_a_second_poc_on_the_same_run_is_refused(kit, here):
 
 def test_a_url_outside_is_refused_before_anything_runs(kit, here):
     small_project(here / "p")
-    told = refused(kit("poc", "p", "--url", "http://203.0.113.9/v1"))
+    told = assert_refused(kit("poc", "p", "--url", "http://203.0.113.9/v1"))
     assert "allowed_hosts" in told[2]
     assert not list(here.glob("runs/*/notebooks"))

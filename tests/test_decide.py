@@ -54,7 +54,7 @@ def entries(run):
     return ledger.entries(run.folder.parent / ledger.NAME)
 
 
-def refused(use, match):
+def assert_refused(use, match):
     with pytest.raises(SealError, match=match) as caught:
         use()
     assert len(str(caught.value).split("\n")) == 3
@@ -157,7 +157,7 @@ def test_a_run_is_judged_from_within_its_folder(run, monkeypatch):
 
 def test_no_seal(tmp_path, run):
     other = dataclasses.replace(run.seal.criteria, text="title: 別\n")
-    refused(lambda: decide(dataclasses.replace(run, seal=dataclasses.replace(run.seal, criteria=other))), "封印したあとに")
+    assert_refused(lambda: decide(dataclasses.replace(run, seal=dataclasses.replace(run.seal, criteria=other))), "封印したあとに")
     assert not (run.folder / "decision.json").exists()
 
 
@@ -165,19 +165,19 @@ def test_a_seal_written_after_the_run_began(tmp_path):
     criteria = make_criteria(CASES)
     early = sealed_run(tmp_path / "runs", CASES, {"a": Oracle(CASES)}, Kpi("right", "", 0.99, ""))
     late = seal(criteria, tmp_path / "runs" / ledger.NAME)
-    refused(lambda: decide(dataclasses.replace(early, seal=late)), "判定できません")
+    assert_refused(lambda: decide(dataclasses.replace(early, seal=late)), "判定できません")
 
 
 def test_a_run_in_a_folder_of_its_own_was_never_sealed(run, tmp_path):
     copy = shutil.copytree(run.folder, tmp_path / "elsewhere" / run.folder.name)
-    refused(lambda: decide_again(copy), "記録がありません")
+    assert_refused(lambda: decide_again(copy), "記録がありません")
 
 
 def test_a_run_that_was_stopped(tmp_path):
     arms = {"a": Oracle(CASES, {"Q5": KeyboardInterrupt()})}
     with pytest.raises(KeyboardInterrupt):
         sealed_run(tmp_path, CASES, arms)
-    refused(lambda: decide_again(tmp_path / "20261121-090000-p"), "封印や台帳と一致しません")
+    assert_refused(lambda: decide_again(tmp_path / "20261121-090000-p"), "封印や台帳と一致しません")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_edited_rows(run, edit):
     lines = journal.read_text().splitlines()
     assert edit(lines) != lines
     journal.write_text("".join(line + "\n" for line in edit(lines)))
-    refused(lambda: decide_again(run.folder), "封印や台帳と一致しません")
+    assert_refused(lambda: decide_again(run.folder), "封印や台帳と一致しません")
 
 
 def test_reordered_rows_are_the_same_rows(run):
@@ -223,7 +223,7 @@ def test_an_edited_seal(run, edit):
     kept = json.loads(path.read_text())
     edit(kept["criteria"])
     path.write_text(json.dumps(kept))
-    refused(lambda: decide_again(run.folder), "封印したあとに")
+    assert_refused(lambda: decide_again(run.folder), "封印したあとに")
 
 
 def test_softer_criteria_sealed_afterwards(run):
@@ -231,7 +231,7 @@ def test_softer_criteria_sealed_afterwards(run):
     seal(softer, run.folder.parent / ledger.NAME)
     path = run.folder / "seal.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"criteria": to_json(softer), "sha256": fingerprint(softer)}))
-    refused(lambda: decide_again(run.folder), "封印したあとに")
+    assert_refused(lambda: decide_again(run.folder), "封印したあとに")
 
 
 def test_edited_gold_answers(run):
@@ -239,12 +239,12 @@ def test_edited_gold_answers(run):
     text = path.read_text()
     path.write_text(text.replace('"answers":[["9日"]]', '"answers":[["別の答え"]]'))
     assert path.read_text() != text
-    refused(lambda: decide_again(run.folder), "封印や台帳と一致しません")
+    assert_refused(lambda: decide_again(run.folder), "封印や台帳と一致しません")
 
 
 def test_other_metric_code_than_the_sealed(tmp_path):
     evaluation = sealed_run(tmp_path, CASES, {"a": Oracle(CASES)}, metrics_sha256="0" * 64)
-    refused(lambda: decide(evaluation), "指標の計算方法が、封印したときと違います")
+    assert_refused(lambda: decide(evaluation), "指標の計算方法が、封印したときと違います")
 
 
 def test_a_broken_ledger(run):
@@ -337,7 +337,7 @@ def test_a_decision_that_rows_or_ledger_beside_it_contradict_is_refused(run, tmp
     assert read_decision(run.folder) == decision
     assert "notes" not in decision.facts
     spoil(run)
-    found = refused(lambda: read_decision(run.folder), "台帳 ledger.jsonl か、実行フォルダにある基準・質問・測定記録と一致しません")
+    found = assert_refused(lambda: read_decision(run.folder), "台帳 ledger.jsonl か、実行フォルダにある基準・質問・測定記録と一致しません")
     assert f"kit decide {run.folder}" in found.remedy
     alone = tmp_path / "alone" / run.folder.name
     alone.mkdir(parents=True)
@@ -357,7 +357,7 @@ def test_the_last_decision_in_the_ledger_is_in_force(run):
     """Another version of the kit judged in between: what this one says is entered once more."""
     decision = decide(run)
     ledger.append(run.folder.parent / ledger.NAME, "decision", entries(run)[-1].content | {"decision": "0" * 64})
-    refused(lambda: read_decision(run.folder), "一致しません")
+    assert_refused(lambda: read_decision(run.folder), "一致しません")
     decide(run)
     assert [e.kind for e in entries(run)][-3:] == ["decision"] * 3
     assert read_decision(run.folder) == decision
@@ -369,7 +369,7 @@ def test_rows_entered_twice_are_not_judged(run):
     ledger.append(
         run.folder.parent / ledger.NAME, "rows", {"run": run.folder.name, "sha256": rows_sha256(edited), "count": 80}
     )
-    refused(lambda: decide(dataclasses.replace(run, rows=tuple(edited))), "封印や台帳と一致しません")
+    assert_refused(lambda: decide(dataclasses.replace(run, rows=tuple(edited))), "封印や台帳と一致しません")
 
 
 def test_no_decision_yet(run):
@@ -431,13 +431,13 @@ def test_an_edited_file_is_refused(copied, name):
     kept = json.loads(path.read_text())
     EDITS[name](kept)
     path.write_text(json.dumps(kept, ensure_ascii=False, indent=1))
-    refused(lambda: read_decision(copied), "導けません")
+    assert_refused(lambda: read_decision(copied), "導けません")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"seal": 1}'])
 def test_a_broken_file_is_refused(copied, content):
     (copied / "decision.json").write_text(content)
-    refused(lambda: read_decision(copied), "導けません")
+    assert_refused(lambda: read_decision(copied), "導けません")
 
 
 def test_layout_is_no_content(copied):
@@ -456,7 +456,7 @@ def test_a_forged_hash_does_not_make_other_figures_follow(copied):
         forged = copied.parent / name
         forged.mkdir()
         (forged / "decision.json").write_text(json.dumps(kept))
-        refused(lambda folder=forged: read_decision(folder), "導けません")
+        assert_refused(lambda folder=forged: read_decision(folder), "導けません")
 
 
 def test_read_back_and_judged_again(run):

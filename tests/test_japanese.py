@@ -118,7 +118,7 @@ def test_nothing_is_lost_where_a_long_text_is_cut():
 
 def test_the_widest_letters_stay_within_what_sudachi_takes():
     widest = max((chr(code) for code in range(0x110000)), key=lambda letter: len(normalise(letter).encode("utf-8", "replace")))
-    words(normalise(widest * 12_000))
+    assert words(normalise(widest * 12_000 + "。日当"))[-1] == "日当"
 
 
 def test_many_threads_find_the_same_words():

@@ -31,7 +31,7 @@ def lines(path):
     return path.read_bytes().splitlines(keepends=True)
 
 
-def broken(path, lines, number):
+def assert_broken(path, lines, number):
     """The lines are found to be broken at a line, both by a reader and by a writer, who adds nothing."""
     path.write_bytes(b"".join(lines))
     for use in (lambda: ledger.entries(path), lambda: ledger.append(path, "run", {})):
@@ -93,22 +93,22 @@ def test_every_edited_field_is_found(path, lines, number, field):
     old = record[field]
     new = {"sequence": 9, "content": {**CONTENTS[number], "x": 1}}.get(field, f"{old}x")
     for value in (new, None, [], str(old) if field == "sequence" else 1, float(old) if field == "sequence" else {}):
-        broken(path, [*lines[:number], spell(record | {field: value}), *lines[number + 1 :]], number + 1)
+        assert_broken(path, [*lines[:number], spell(record | {field: value}), *lines[number + 1 :]], number + 1)
     without = {key: value for key, value in record.items() if key != field}
-    broken(path, [*lines[:number], spell(without), *lines[number + 1 :]], number + 1)
-    broken(path, [*lines[:number], spell(record | {"note": ""}), *lines[number + 1 :]], number + 1)
+    assert_broken(path, [*lines[:number], spell(without), *lines[number + 1 :]], number + 1)
+    assert_broken(path, [*lines[:number], spell(record | {"note": ""}), *lines[number + 1 :]], number + 1)
 
 
 def test_an_edit_with_a_new_hash_is_found_at_the_next_entry(path, lines):
     for number in range(3):
         forged = rehash(json.loads(lines[number]) | {"kind": "forged"})
-        broken(path, [*lines[:number], spell(forged), *lines[number + 1 :]], number + 2)
+        assert_broken(path, [*lines[:number], spell(forged), *lines[number + 1 :]], number + 2)
 
 
 def test_every_deletion_but_that_of_the_tail_is_found(path, lines):
     for number in range(3):
-        broken(path, lines[:number] + lines[number + 1 :], number + 1)
-        broken(path, lines[number + 1 :], 1)
+        assert_broken(path, lines[:number] + lines[number + 1 :], number + 1)
+        assert_broken(path, lines[number + 1 :], 1)
 
 
 def test_a_cut_tail_is_seen_by_the_head_alone(path, lines):
@@ -119,18 +119,18 @@ def test_a_cut_tail_is_seen_by_the_head_alone(path, lines):
 
 def test_every_insertion_is_found(path, lines):
     for number in range(4):
-        broken(path, [*lines[:number], lines[number], *lines[number:]], number + 2)
+        assert_broken(path, [*lines[:number], lines[number], *lines[number:]], number + 2)
         before = json.loads(lines[number - 1])["hash"] if number else "0" * 64
         forged = {"sequence": number + 1, "at": "", "kind": "seal", "content": {}, "previous": before}
-        broken(path, [*lines[:number], spell(rehash(forged)), *lines[number:]], number + 2)
-        broken(path, [*lines[:number], b"\n", *lines[number:]], number + 1)
+        assert_broken(path, [*lines[:number], spell(rehash(forged)), *lines[number:]], number + 2)
+        assert_broken(path, [*lines[:number], b"\n", *lines[number:]], number + 1)
 
 
 def test_every_other_order_is_found(path, lines):
     for order in permutations(range(4)):
         if order != (0, 1, 2, 3):
             first = next(i for i, number in enumerate(order) if i != number)
-            broken(path, [lines[number] for number in order], first + 1)
+            assert_broken(path, [lines[number] for number in order], first + 1)
 
 
 def test_a_flipped_bit_anywhere_is_found(path):
@@ -151,13 +151,13 @@ def test_a_flipped_bit_anywhere_is_found(path):
 
 @pytest.mark.parametrize("line", [b"\n", b"{\n", b"[]\n", b"null\n", b"{}\n", b'{"sequence":NaN}\n', b"\xff\xfe\n", b"\x00\x00\n"])
 def test_lines_that_are_no_entries_are_a_broken_chain(path, lines, line):
-    broken(path, [*lines, line], 5)
-    broken(path, [line, *lines], 1)
+    assert_broken(path, [*lines, line], 5)
+    assert_broken(path, [line, *lines], 1)
 
 
 def test_a_second_key_of_the_same_name_is_found(path, lines):
     forged = lines[0].replace(b'"kind":"seal"', b'"kind":"none","kind":"seal"')
-    broken(path, [forged, *lines[1:]], 1)
+    assert_broken(path, [forged, *lines[1:]], 1)
 
 
 def test_a_torn_last_line_is_dropped_and_noted(path, lines):

@@ -10,6 +10,7 @@ import pytest
 
 from kit.errors import DataError, ServerError
 from kit.serving import catalogue, preflight
+from kit.trust.check import Card
 
 
 def test_a_plain_model_passes(plain_model):
@@ -216,14 +217,14 @@ def needs(monkeypatch):
     [(24, 4, 8, ""), (18, 4, 7, "約 3 人分"), (17, 3, 6, ""), (15, 4, 4, "約 2 人分")],
 )
 def test_memory_on_a_card(plain_model, needs, total, users, cache, note):
-    card = preflight.Card("H100", total)
+    card = Card("H100", total)
     found, said = preflight.check_memory(plain_model, 8192, users, 1.0, card)
     assert found == cache and note in said and bool(said) == bool(note)
 
 
 def test_a_model_too_large_is_refused_with_its_parts(plain_model, needs):
     with pytest.raises(ServerError, match=r"13\.0 GiB.*12\.0 GiB") as caught:
-        preflight.check_memory(plain_model, 8192, 1, 0.5, preflight.Card("L4", 24))
+        preflight.check_memory(plain_model, 8192, 1, 0.5, Card("L4", 24))
     assert "10.0 GiB" in caught.value.cause and "2.0 GiB" in caught.value.cause
 
 
@@ -232,29 +233,6 @@ def test_memory_without_a_card(plain_model):
     assert preflight.check_memory(plain_model, 8192, 4, 0.9, None) == (1, "")
     # 1 GiB is 2**30 / 1,024 bytes = 1,048,576 tokens: 3 users of 600,000 need 1.72 GiB
     assert preflight.check_memory(plain_model, 600_000, 3, 0.9, None) == (2, "")
-
-
-@pytest.mark.parametrize(
-    ("answer", "card"),
-    [
-        ("NVIDIA H100 80GB HBM3, 81559", preflight.Card("NVIDIA H100 80GB HBM3", 81559 / 1024)),
-        ("A, B, 1024\nC, 2048", preflight.Card("A, B", 1.0)),
-        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", None),
-        ("NVIDIA GB10, [N/A]", None),
-        ("", None),
-    ],
-)
-def test_the_card(tmp_path, monkeypatch, answer, card):
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\ncat <<'E'\n{answer}\nE\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert preflight.gpu() == card
-
-
-def test_no_card(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert preflight.gpu() is None
 
 
 def test_a_taken_port_is_refused():

@@ -20,6 +20,7 @@ import pytest
 from kit.errors import DataError, ParameterError, ServerError
 from kit.serving import logs, preflight, server
 from kit.serving.server import key_of, running, serve
+from kit.trust.check import Card
 
 ROOT = Path(__file__).parents[1]
 # What a start looks like from outside: log lines, a listener, and a process of its own for the computation.
@@ -169,7 +170,7 @@ def test_what_the_server_is_given(plain_model, home, scripted_vllm, monkeypatch)
 
 def test_the_command_of_each_build(tmp_path):
     programs = Path("/x/.venv-server/bin")
-    on_gpu = server._command(programs, preflight.Card("H100", 80), tmp_path, 8001, ["--a"])
+    on_gpu = server._command(programs, Card("H100", 80), tmp_path, 8001, ["--a"])
     on_cpu = server._command(programs, None, tmp_path, 8001, ["--a"])
     assert on_gpu[:3] == ["/x/.venv-server/bin/vllm", "serve", str(tmp_path)]
     assert on_cpu[:2] == ["/x/.venv-server/bin/python", "-m"] and on_cpu[3:5] == ["--model", str(tmp_path)]
@@ -389,7 +390,8 @@ def test_the_build_decides_about_the_card(tmp_path, monkeypatch, build, card):
     (tmp_path / ".venv-server" / "bin" / ("vllm" if card else "python")).touch()
     if build:
         (tmp_path / ".venv-server" / ".build").write_text(build + "\n")
-    monkeypatch.setattr(preflight, "gpu", lambda: "H100" if build == "cpu" else card)
+    found = ("H100",) if build == "cpu" or card else ()  # the CPU build can use no card
+    monkeypatch.setattr(server, "cards", lambda: found)
     assert server._programs(server.settings.load(tmp_path)) == (tmp_path / ".venv-server" / "bin", card)
 
 

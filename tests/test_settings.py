@@ -28,7 +28,7 @@ def write(folder, text):
     (folder / "kit.toml").write_text(textwrap.dedent(text), encoding="utf-8")
 
 
-def refused(*parts):
+def assert_refused(*parts):
     with pytest.raises(SettingsError) as caught:
         settings.load()
     for part in parts:
@@ -91,7 +91,7 @@ def test_the_nearest_kit_toml_wins(project):
 
 def test_an_unknown_setting_is_refused_with_all_that_are_known(project):
     write(project, 'llm_ulr = "http://127.0.0.1/v1"')
-    refused("「llm_ulr」", "kit.toml", *NAMES)
+    assert_refused("「llm_ulr」", "kit.toml", *NAMES)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_an_unknown_setting_is_refused_with_all_that_are_known(project):
 )
 def test_a_wrong_type_is_refused_with_the_right_one(project, line, expected):
     write(project, line)
-    refused(line.split()[0].strip("[]"), expected, "kit.toml")
+    assert_refused(line.split()[0].strip("[]"), expected, "kit.toml")
 
 
 @pytest.mark.parametrize("text", ["", "long", "0", "-1", "nan", "inf", "60s"])
 def test_a_timeout_from_the_environment_is_checked_too(monkeypatch, text):
     monkeypatch.setenv("KIT_LLM_TIMEOUT_S", text)
-    refused("KIT_LLM_TIMEOUT_S", text, "0より大きい数値", "kit.toml")
+    assert_refused("KIT_LLM_TIMEOUT_S", text, "0より大きい数値", "kit.toml")
 
 
 def test_a_whole_number_is_a_timeout(project):
@@ -129,7 +129,7 @@ def test_a_whole_number_is_a_timeout(project):
 @pytest.mark.parametrize("content", [b'llm_url = "', "llm_model = \"日本語\"".encode("cp932"), b"\xff\xfe\x00", b"a = 1\na = 2"])
 def test_a_broken_file_is_refused_by_name(project, content):
     (project / "kit.toml").write_bytes(content)
-    refused(str(project / "kit.toml"), "TOML")
+    assert_refused(str(project / "kit.toml"), "TOML")
 
 
 def test_a_file_from_windows_notepad_is_read(project):

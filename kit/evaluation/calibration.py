@@ -6,7 +6,7 @@ import numpy as np
 
 from kit.answering.extractive import SHIPPED, Calibration, ExtractiveReader, find
 from kit.answering.rag import Rag
-from kit.evaluation.evaluate import ask
+from kit.evaluation.evaluate import rehearse
 from kit.evaluation.metrics import right
 from kit.knowledge.store import Store
 from kit.records import Case
@@ -31,9 +31,9 @@ def calibrate(store: Store, cases: Sequence[Case]) -> Calibration:
     if len(cases) < FEWEST:
         return SHIPPED
     always = ExtractiveReader(Calibration(0.0, 0.0, 0.0, ""))  # shows sentences to every question
-    rows = [ask(Rag(store, always), case, "calibration") for case in cases]
+    rows = rehearse(Rag(store, always), cases)
     covered = np.array([_coverage(store, case, always.top) for case in cases])
-    correct = np.array([float(case.answerable and right(case, row)) for case, row in zip(cases, rows, strict=True)])
+    correct = np.array([float(case.answerable and right(case, rows[case.id])) for case in cases])
     answerable = np.array([case.answerable for case in cases])
     intercept, slope = fit_curve(covered, correct)
     confidence = 1 / (1 + np.exp(-(intercept + slope * covered)))

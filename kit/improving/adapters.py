@@ -46,7 +46,7 @@ class AdapterSize:
         rows = [
             ("追加パラメータ", f"{self.parameters:,} 個"),
             ("アダプターのファイル", f"約 {self.file_mib:,.0f} MiB"),
-            ("学習に要るメモリ（活性化を除く）", f"約 {self.training_gib:,.1f} GiB"),
+            ("学習に要るメモリー（活性化を除く）", f"約 {self.training_gib:,.1f} GiB"),
         ]
         return views.table(("項目", "見積もり"), rows)
 

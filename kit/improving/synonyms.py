@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 
 from kit import views
 from kit.answering.rag import Rag
-from kit.evaluation.evaluate import ask
+from kit.evaluation.evaluate import rehearse
 from kit.evaluation.metrics import contains, right, same_document
 from kit.improving.attribution import Failure
 from kit.knowledge import japanese
@@ -110,39 +110,40 @@ def _words(texts: Iterable[str]) -> set[str]:
 def replay(
     make: Callable[[Callable[[str], str] | None], Rag], synonym: Synonym, cases: Sequence[Case]
 ) -> Replay:
-    """Ask every development question without and with the synonym.
+    """Ask every development question without the synonym, and with it those that it touches.
 
     Args:
         make: Builds the system with a given question expansion (None for none).
         synonym: The proposal.
         cases: The development questions.
     """
-    before = _right_cases(make(None), cases)
-    after = _right_cases(make(synonym.expand), cases)
-    return Replay(
-        synonym, len(before), len(after), tuple(sorted(after - before)), tuple(sorted(before - after)), len(cases)
-    )
+    return _replay(make, synonym, cases, _right(make(None), cases))
 
 
 def best_replay(
     make: Callable[[Callable[[str], str] | None], Rag], proposals: Sequence[Synonym], cases: Sequence[Case],
     *, limit: int = 60,
 ) -> Replay | None:
-    """Replay up to ``limit`` proposals, each on the questions they touch and return the best one, replayed on all.
+    """Replay up to ``limit`` proposals and return the best one.
 
     Returns:
         The best replay, kept or not; None where there is no proposal.
     """
-    if not proposals:
-        return None
-
-    def worth(synonym: Synonym) -> tuple[bool, int]:
-        touched = [case for case in cases if synonym.expand(case.question)]
-        result = replay(make, synonym, touched)
-        return result.keep, result.after - result.before
-
-    return replay(make, max(proposals[:limit], key=worth), cases)
+    before = _right(make(None), cases) if proposals else set()
+    replays = (_replay(make, synonym, cases, before) for synonym in proposals[:limit])
+    return max(replays, key=lambda found: (found.keep, found.after - found.before), default=None)
 
 
-def _right_cases(system: Rag, cases: Sequence[Case]) -> set[str]:
-    return {case.id for case in cases if right(case, ask(system, case, "replay"))}
+def _replay(
+    make: Callable[[Callable[[str], str] | None], Rag], synonym: Synonym, cases: Sequence[Case], before: set[str]
+) -> Replay:
+    """Ask the questions that the synonym touches; the others would be answered as before."""
+    touched = [case for case in cases if synonym.expand(case.question)]
+    after = before - {case.id for case in touched} | _right(make(synonym.expand), touched)
+    repaired, broken = tuple(sorted(after - before)), tuple(sorted(before - after))
+    return Replay(synonym, len(before), len(after), repaired, broken, len(cases))
+
+
+def _right(system: Rag, cases: Sequence[Case]) -> set[str]:
+    rows = rehearse(system, cases)
+    return {case.id for case in cases if right(case, rows[case.id])}

@@ -166,7 +166,7 @@ def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path
         ) from error
     except DeadKernelError as error:
         raise RunError(
-            f"{path.stem}: 計算の途中でカーネルが止まりました。", "メモリが足りないか、外から止められました。",
+            f"{path.stem}: 計算の途中でカーネルが止まりました。", "メモリーが足りないか、外から止められました。",
             "ほかのプログラムを閉じて、同じコマンドをもう一度実行してください。記録済みの結果から再開します。",
         ) from error
     finally:

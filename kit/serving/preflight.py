@@ -9,30 +9,23 @@ import json
 import math
 import re
 import socket
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from kit.errors import DataError, ServerError, reason
 from kit.serving import catalogue
 from kit.trust import durable
+from kit.trust.check import Card
 
 _READ = {".safetensors", ".json", ".jinja", ".model", ".txt", ".vocab", ".tiktoken"}
 _PAPERS = {".md", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"}
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
 _STRETCHED = {"linear", "dynamic"}
 """Kinds of RoPE scaling whose factor is not yet in max_position_embeddings (vLLM 0.32, config/model.py)."""
-
-
-class Card(NamedTuple):
-    """A graphics card; its whole memory in GiB."""
-
-    name: str
-    gib: float
 
 
 def check_model(folder: Path) -> None:
@@ -115,16 +108,6 @@ def own_precision(folder: Path) -> str:
     """Return the number format that config.json names, for example ``bfloat16``; "" where it names none."""
     config = _json(folder / "config.json")
     return str(config.get("dtype") or config.get("torch_dtype") or "")
-
-
-def gpu() -> Card | None:
-    """Return the first NVIDIA card; None where there is none."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    with suppress(OSError, subprocess.TimeoutExpired, ValueError):  # no tool, a hanging driver, or an error text
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False).stdout
-        name, mib = answer.partition("\n")[0].rsplit(",", 1)
-        return Card(name, float(mib) / 1024)
-    return None
 
 
 def check_memory(folder: Path, context: int, users: int, gpu_fraction: float, card: Card | None) -> tuple[int, str]:

@@ -28,6 +28,7 @@ from kit import settings, views
 from kit.errors import ParameterError, ServerError, reason
 from kit.serving import logs, preflight
 from kit.trust import durable
+from kit.trust.check import Card, cards
 
 _STATE = "server.json"
 Say = Callable[[str], object]
@@ -223,7 +224,7 @@ def key_of(url: str) -> str:
     return server.key if server and place == server.url.removesuffix("/v1") else ""
 
 
-def _command(programs: Path, card: preflight.Card | None, folder: Path, port: int, options: list[str]) -> list[str]:
+def _command(programs: Path, card: Card | None, folder: Path, port: int, options: list[str]) -> list[str]:
     """The one place where the two builds differ: the CPU build's package has no ``vllm`` command."""
     module = [str(programs / "python"), "-m", "vllm.entrypoints.launchers.api_server.entry", "--model"]
     form = [str(programs / "vllm"), "serve"] if card else module
@@ -312,13 +313,13 @@ def _answers(server: Server, body: dict[str, Any]) -> bool:
         return False
 
 
-def _programs(here: settings.Settings) -> tuple[Path, preflight.Card | None]:
+def _programs(here: settings.Settings) -> tuple[Path, Card | None]:
     """Return the folder of the server environment's programs, and the card that its build can use."""
     places = [root / ".venv-server" for root in (here.root, Path(__file__).parents[2])]
     for place in places:
         build = place / ".build"
         on_cpu = build.exists() and build.read_text(encoding="utf-8").strip() == "cpu"
-        card = None if on_cpu else preflight.gpu()
+        card = None if on_cpu else next(iter(cards()), None)
         if (place / "bin" / ("vllm" if card else "python")).exists():
             return place / "bin", card
     raise ServerError(

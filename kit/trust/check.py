@@ -1,6 +1,8 @@
 """Is this machine ready, and does nothing leave it? A table of ○ and ×, each × with its remedy."""
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -8,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import NamedTuple
 
 from yarl import URL
 
@@ -50,6 +53,25 @@ class Checkup:
     def _repr_html_(self) -> str:
         rows = [(_MARKS[item.ok], item.name, item.found, item.remedy) for item in self.items]
         return views.table(("", "確認した項目", "結果", "対処"), rows)
+
+
+class Card(NamedTuple):
+    """A graphics card; the memory that it computes in, in GiB."""
+
+    name: str
+    gib: float
+
+
+def cards() -> tuple[Card, ...]:
+    """Return the NVIDIA cards of this machine; none where there is no driver, or one in trouble."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    said = ""
+    with suppress(OSError, subprocess.TimeoutExpired):  # no tool; or a driver that hangs or will not start
+        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False).stdout
+    # A card without memory of its own (GB10) names none and computes in that of the machine.
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    rows = re.findall(r"^(.+), (\d+|\[N/A\])$", said, re.MULTILINE)
+    return tuple(Card(name, float(mib) / 1024 if mib.isdigit() else machine) for name, mib in rows)
 
 
 def check() -> Checkup:
@@ -97,6 +119,10 @@ def _outside(config: settings.Settings) -> _Finding:
 
 def _server(config: settings.Settings) -> _Finding:
     url, remedy = config.llm_url, "サーバーを起動するか、kit.toml の llm_url を直してください。"
+    state = config.runs / "servers" / "server.json"  # of the server that kit.serve started
+    if not url and state.exists():
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            url, remedy = str(json.loads(state.read_bytes())["url"]), "サーバーは終了しています。記録を片付けるには: kit stop"
     if not url:
         return None, "指定なし（抽出型リーダーで動きます）", ""
     address = egress.resolve(url, config.allowed_hosts).addresses[0]
@@ -108,11 +134,8 @@ def _server(config: settings.Settings) -> _Finding:
 
 
 def _gpu(_: settings.Settings) -> _Finding:
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    found = ""
-    with suppress(OSError, subprocess.TimeoutExpired):  # no tool; or a driver in trouble, which hangs or will not start
-        found = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False).stdout
-    return None, found.strip().replace("\n", "、") or "見つかりません（CPUだけで動きます）", ""
+    found = "、".join(f"{card.name}（{card.gib:.1f} GiB）" for card in cards())
+    return None, found or "見つかりません（CPUだけで動きます）", ""
 
 
 def _prices(config: settings.Settings) -> _Finding:
