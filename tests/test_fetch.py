@@ -88,12 +88,17 @@ def hub(monkeypatch):
     hub.close()
 
 
+def yes(question):
+    """The user's consent to whatever is asked."""
+    return bool(question)
+
+
 def entries(tmp_path):
     return [(entry.kind, entry.content) for entry in ledger.entries(tmp_path / "runs" / ledger.NAME)]
 
 
 def test_weights_and_tokenizer_come_and_code_and_pickles_do_not(hub, tmp_path):
-    folder = fetch("org/model", tmp_path / "models", agreed=True)
+    folder = fetch("org/model", tmp_path / "models", agrees=yes)
     came = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     unwanted = {"modeling_evil.py", "pytorch_model.bin", "original/model.safetensors"}
     assert came == {name: body for name, body in FILES.items() if name not in unwanted}
@@ -102,7 +107,7 @@ def test_weights_and_tokenizer_come_and_code_and_pickles_do_not(hub, tmp_path):
 
 
 def test_the_request_and_what_came_stand_in_the_ledger(hub, tmp_path):
-    fetch("org/model", tmp_path / "m", agreed=True)
+    fetch("org/model", tmp_path / "m", agrees=yes)
     (asked, request), (came, result) = entries(tmp_path)
     facts = {"model": "org/model", "host": "127.0.0.1", "folder": "model"}
     assert (asked, request) == ("fetch", facts)
@@ -112,13 +117,15 @@ def test_the_request_and_what_came_stand_in_the_ledger(hub, tmp_path):
 
 def test_the_switches_are_lifted_in_the_child_only(hub, tmp_path):
     before = dict(os.environ)
-    fetch("org/model", tmp_path / "m", agreed=True)
+    fetch("org/model", tmp_path / "m", agrees=yes)
     assert hub.seen and dict(os.environ) == before and before["HF_HUB_OFFLINE"] == "1"
 
 
 def test_nothing_is_sent_or_written_without_consent(hub, tmp_path):
+    asked = []
     with pytest.raises(RunError, match="同意していません"):
-        fetch("org/model", tmp_path / "m", agreed=False)
+        fetch("org/model", tmp_path / "m", agrees=asked.append)
+    assert asked == [question("org/model", tmp_path / "m")]
     assert hub.seen == [] and not (tmp_path / "runs").exists() and not (tmp_path / "m" / "model").exists()
     assert "127.0.0.1 に接続して org/model" in question("org/model", tmp_path / "m")
 
@@ -126,7 +133,7 @@ def test_nothing_is_sent_or_written_without_consent(hub, tmp_path):
 def test_no_network_is_told_in_three_lines(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(RunError) as caught:
-        fetch("org/model", tmp_path / "m", agreed=True)
+        fetch("org/model", tmp_path / "m", agrees=yes)
     what, cause, remedy = str(caught.value).split("\n")
     assert "127.0.0.1 から取得できませんでした" in what and "届かない" in cause and "HF_ENDPOINT" in remedy and f"{tmp_path}/m/model" in remedy
     assert [kind for kind, _ in entries(tmp_path)] == ["fetch"]  # the attempt is logged
@@ -143,18 +150,18 @@ def test_an_interrupted_fetch_goes_on_and_repeats_no_finished_file(hub, tmp_path
 
     hub.files = Torn(FILES)
     with pytest.raises(RunError, match="届かない"):
-        fetch("org/model", tmp_path / "m", agreed=True)
+        fetch("org/model", tmp_path / "m", agrees=yes)
     assert not (tmp_path / "m" / "model").exists() and any("/config.json" in path for path in hub.seen)
     hub.files = dict(FILES)
     hub.seen.clear()
-    assert (fetch("org/model", tmp_path / "m", agreed=True) / "config.json").read_bytes() == FILES["config.json"]
+    assert (fetch("org/model", tmp_path / "m", agrees=yes) / "config.json").read_bytes() == FILES["config.json"]
     assert {path.split("/")[-1] for path in hub.seen if "/resolve/" in path} == {"model.safetensors"}
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_sent(hub, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(RunError, match="作れません"):
-        fetch("org/model", tmp_path / "file" / "m", agreed=True)
+        fetch("org/model", tmp_path / "file" / "m", agrees=yes)
     assert hub.seen == [] and not (tmp_path / "runs").exists()
 
 
@@ -162,14 +169,14 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_sent(hub, tmp_p
 def test_a_refusal_of_the_hub_names_its_cause(hub, tmp_path, code, word):
     hub.refuse = code
     with pytest.raises(RunError, match=word):
-        fetch("org/model", tmp_path / "m", agreed=True)
+        fetch("org/model", tmp_path / "m", agrees=yes)
 
 
 def test_a_token_goes_to_the_hub_only_when_it_is_given_and_into_no_record(hub, tmp_path, monkeypatch):
-    fetch("org/model", tmp_path / "a", agreed=True)
+    fetch("org/model", tmp_path / "a", agrees=yes)
     assert set(hub.tokens) == {""}
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    fetch("org/model", tmp_path / "b", agreed=True)
+    fetch("org/model", tmp_path / "b", agrees=yes)
     assert "Bearer hf_secret" in hub.tokens
     assert "hf_secret" not in (tmp_path / "runs" / ledger.NAME).read_text(encoding="utf-8")
 
@@ -177,34 +184,34 @@ def test_a_token_goes_to_the_hub_only_when_it_is_given_and_into_no_record(hub, t
 def test_a_model_without_safetensors_is_refused(hub, tmp_path):
     del hub.files["model.safetensors"], hub.files["original/model.safetensors"]
     with pytest.raises(DataError, match="safetensors"):
-        fetch("org/model", tmp_path / "m", agreed=True)
+        fetch("org/model", tmp_path / "m", agrees=yes)
     assert not (tmp_path / "m" / "model").exists() and [kind for kind, _ in entries(tmp_path)] == ["fetch"]
 
 
 def test_a_model_that_asks_for_code_is_refused_as_soon_as_it_is_here(hub, tmp_path):
     hub.files["tokenizer_config.json"] = b'{"auto_map": {"AutoTokenizer": "evil.Tokenizer"}}'
     with pytest.raises(DataError, match="auto_map"):
-        fetch("org/model", tmp_path / "m", agreed=True)
+        fetch("org/model", tmp_path / "m", agrees=yes)
     assert not (tmp_path / "m" / "model").exists()
 
 
 @pytest.mark.parametrize("name", ["model", "../model", "org/model/x", "org/mo del", "https://h/org", "-x/model", "org/モデル", ""])
 def test_a_name_that_is_none_is_refused(name, tmp_path):
     with pytest.raises(DataError, match="使えません"):
-        fetch(name, tmp_path / "m", agreed=True)
+        fetch(name, tmp_path / "m", agrees=lambda question: pytest.fail("asked for nothing"))
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "m" / "model").mkdir(parents=True)
     (tmp_path / "m" / "model" / "mine.txt").write_text("私の", encoding="utf-8")
     with pytest.raises(DataError, match="空ではありません"):
-        fetch("org/model", tmp_path / "m", agreed=True)
+        fetch("org/model", tmp_path / "m", agrees=yes)
 
 
 def test_a_password_in_the_mirrors_address_is_not_shown(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", "http://me:secret@127.0.0.1:9")
     with pytest.raises(RunError) as caught:
-        fetch("org/model", tmp_path / "m", agreed=True)
+        fetch("org/model", tmp_path / "m", agrees=yes)
     assert "secret" not in str(caught.value) + (tmp_path / "runs" / ledger.NAME).read_text(encoding="utf-8")
     monkeypatch.setenv("HF_ENDPOINT", "https://me:secret@mirror.example/hub")
     assert "secret" not in question("org/model", tmp_path) and "mirror.example" in question("org/model", tmp_path)

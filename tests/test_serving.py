@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from kit.errors import DataError, ParameterError, ServerError
-from kit.serving import logs, preflight, server
+from kit.serving import logs, server
 from kit.serving.server import key_of, running, serve
 from kit.trust.check import Card
 

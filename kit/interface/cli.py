@@ -173,15 +173,18 @@ def _stop(options: argparse.Namespace) -> Result:
 def _models(options: argparse.Namespace) -> Result:
     from kit.records import to_json
     from kit.serving.catalogue import recommend
-    from kit.serving.fetch import fetch, question
+    from kit.serving.fetch import fetch
 
     if options.action == "recommend":
         found = recommend(gpu_gb=options.gpu, context=options.context, users=options.users)
         return to_json(found), str(found)
-    if not options.yes:
-        print(f"{question(options.id, Path(options.to))}（はい/いいえ）: ", end="", file=sys.stderr, flush=True)  # noqa: T201
-    agreed = options.yes or sys.stdin.readline().strip() in ("はい", "y", "yes")  # the end of the input is no
-    folder = str(fetch(options.id, Path(options.to), agreed=agreed))
+
+    def agrees(question: str) -> bool:
+        if not options.yes:
+            print(f"{question}（はい/いいえ）: ", end="", file=sys.stderr, flush=True)  # noqa: T201
+        return options.yes or sys.stdin.readline().strip() in ("はい", "y", "yes")  # the end of the input is no
+
+    folder = str(fetch(options.id, Path(options.to), agrees=agrees))
     return {"folder": folder}, f"取得しました: {folder}"
 
 

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from yarl import URL
@@ -70,13 +71,13 @@ def question(model_id: str, to: Path) -> str:
     )
 
 
-def fetch(model_id: str, to: Path, *, agreed: bool) -> Path:
+def fetch(model_id: str, to: Path, *, agrees: Callable[[str], bool]) -> Path:
     """Fetch a model into a folder; an interrupted fetch goes on where it stopped.
 
     Args:
         model_id: Name on the hub, ``organisation/model``.
         to: The folder that takes the model's own folder, which appears only when everything is there.
-        agreed: Whether the user agreed to ``question``.
+        agrees: Puts ``question`` to the user; whether the answer is yes. Not called for what cannot be fetched anyway.
 
     Returns:
         The model's folder, ``to/model``.
@@ -92,7 +93,7 @@ def fetch(model_id: str, to: Path, *, agreed: bool) -> Path:
     folder = to.absolute() / model_id.split("/")[1]
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} は空ではありません。", "取得済みか、別のファイルが入っています。", "別のフォルダを --to に指定してください。")
-    if not agreed:
+    if not agrees(question(model_id, to)):
         again = f"同意する場合は、もう一度実行して質問に答えてください: kit models fetch {model_id} --to {to}"
         raise RunError("モデルを取得しませんでした。", "外部への接続に同意していません。", again)
     part = folder.with_name(f".{model_id.replace('/', '--')}.part")
