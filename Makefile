@@ -26,12 +26,12 @@ help:
 	  '' \
 	  '変数:' \
 	  '  URL=http://127.0.0.1:8000/v1   make poc: すでに動いているサーバーを使います' \
-	  '  MODEL=フォルダ               make poc: このモデルを vLLM で起動して試し、終わったら止めます' \
+	  '  MODEL=フォルダ                 make poc: このモデルを vLLM で起動して試し、終わったら止めます' \
 	  '  OFFLINE=bundle                 make bundle で作ったフォルダから、ネットワークなしで導入します' \
 	  '  TORCH_INDEX=URL                torch の配布元（GPU なし: https://download.pytorch.org/whl/cpu）' \
 	  '  PYTHON=/usr/bin/python3.11     使う Python（3.11〜3.14）' \
 	  '  SERVER=cpu|gpu                 make server、make bundle: vLLM の種類（省略時は自動判定）' \
-	  '  BUNDLE=フォルダ              make bundle の出力先' \
+	  '  BUNDLE=フォルダ                make bundle の出力先' \
 	  '  UV=1                           uv があれば使います（pip より速く、結果は同じです）'
 
 setup:
