@@ -334,6 +334,15 @@ def test_the_guard_knows_the_doors(path, open_):
     assert inside == ([path] if open_ else []) and [m.get("status") for m in sent] == ([] if open_ else [404, None])
 
 
+def test_one_place_more_than_loads_where_the_last_is_mixed_in(tmp_path):
+    for on_card, places in ((False, "8"), (True, "2")):
+        options, variables = lora.flags(tmp_path, on_card=on_card)
+        given = dict(zip(options[1::2], options[2::2], strict=True))
+        assert (given["--max-loras"], given["--max-cpu-loras"], given["--max-lora-rank"]) == (places, "8", "64")
+        assert given["--middleware"] == "kit_guard.Guard" and variables["PYTHONPATH"] == str(tmp_path)
+    assert (tmp_path / "kit_guard.py").read_bytes() == Path(guard.__file__).read_bytes()
+
+
 # --- asked by name, against a scripted server
 
 
@@ -417,7 +426,8 @@ def test_base_and_adapters_answer_as_they_do_in_peft(here, peft_made):
     with connect() as chat, connect(here.url) as by_address, connect(model=names["faq"]) as arm:
         assert chat.model == by_address.model == "tiny" and arm.model == names["faq"]
         said = {"": text(chat), **{name: text(chat, adapter=full) for name, full in names.items()}}
-        assert said == {name: peft_made[name][1] for name in said} and len(set(said.values())) == 4
+        # vLLM holds back the bytes of a letter that was cut off, transformers shows a mark for them.
+        assert said == {name: peft_made[name][1].rstrip("\ufffd") for name in said} and len(set(said.values())) == 4
         assert text(arm) == said["faq"] and "".join(chat.stream(QUESTION, max_tokens=8, adapter=names["head"])) == said["head"]
         assert LLMReader(arm).identity != LLMReader(chat).identity  # two arms of an evaluation
         reply = chat.ask(QUESTION, max_tokens=8, adapter=names["faq"], choice=["はい", "いいえ"], logprobs=2)
@@ -458,7 +468,7 @@ def test_what_is_unloaded_is_unknown_until_it_is_loaded_again(here, peft_made):
             here.load_adapter(peft_made["faq"][0])
         assert name not in here.adapter_names()
         copy.write_bytes(whole)
-        assert here.load_adapter(peft_made["faq"][0]) == name and text(chat, adapter=name) == peft_made["faq"][1]
+        assert here.load_adapter(peft_made["faq"][0]) == name and text(chat, adapter=name) == peft_made["faq"][1].rstrip("\ufffd")
 
 
 @pytest.mark.server

@@ -49,7 +49,7 @@ def flags(scratch: Path, *, on_card: bool) -> tuple[list[str], dict[str, str]]:
 
     Args:
         scratch: The server's own temporary folder, from where it imports the guard.
-        on_card: Whether a card computes: it needs two places only, for it takes turns without mixing.
+        on_card: Whether a card computes: its kernels do not mix, and each place takes memory of the card.
     """
     shutil.copy(Path(__file__).with_name("guard.py"), scratch / "kit_guard.py")
     places = ["--max-loras", "2" if on_card else str(LOADS + 1), "--max-cpu-loras", str(LOADS + 1)]
