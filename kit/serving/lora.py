@@ -37,7 +37,7 @@ _REFUSALS = (
         "通常の LoRA で学習し直すか、peft の merge_and_unload() でモデルに統合し、そのフォルダを kit.serve で起動してください。",
     ),
     (
-        "expected target modules|must match|size|shape",
+        "expected target modules|size of tensor|shape",
         "別の構造のモデルで学習したアダプターです。",
         "学習に使ったモデルを起動してから読み込んでください: kit stop と kit serve モデルのフォルダ --adapters",
     ),
