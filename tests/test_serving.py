@@ -187,6 +187,8 @@ def test_adapters_are_allowed_only_when_asked_for(plain_model, home, scripted_vl
     with serve(plain_model, adapters=True) as started:
         assert b"VLLM_ALLOW_RUNTIME_LORA_UPDATING=1" in Path(f"/proc/{started.pid}/environ").read_bytes()
         assert b"--enable-lora" in Path(f"/proc/{started.pid}/cmdline").read_bytes()
+        assert f"PYTHONPATH={started.scratch}".encode() in Path(f"/proc/{started.pid}/environ").read_bytes()
+        assert (started.scratch / "kit_guard.py").is_file()
 
 
 def test_a_context_too_long_is_lowered_and_said(plain_model, home, scripted_vllm):

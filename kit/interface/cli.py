@@ -156,7 +156,7 @@ def _serve(options: argparse.Namespace) -> Result:
     from kit.serving.server import serve
 
     say = partial(print, file=sys.stderr, flush=True)
-    server = serve(options.model, context=options.context, users=options.users, progress=say)
+    server = serve(options.model, context=options.context, users=options.users, adapters=options.adapters, progress=say)
     facts = {"url": server.url, "model": server.model, "pid": server.pid, "log": str(server.log)}
     return facts, f"{server.model} を {server.url} で起動しました。止めるには: kit stop"
 

@@ -40,6 +40,7 @@ class Options:
             closes one is cut off by ``max_tokens``.
         choice: The reply must be one of these.
         regex: The reply must match this pattern as a whole; one that Python understands, too.
+        adapter: The name of a loaded LoRA adapter that answers in the model's place (``Server.load_adapter``).
         extra: Further fields of the request as the server names them, for example ``chat_template_kwargs``.
     """
 
@@ -52,6 +53,7 @@ class Options:
     schema: Mapping[str, Any] | None = None
     choice: Sequence[str] = ()
     regex: str = ""
+    adapter: str = ""
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,7 +88,8 @@ def connect(url: str = "", *, model: str = "", timeout_s: float = 0.0) -> "Chat"
     Args:
         url: OpenAI-compatible server; ``/v1`` is added where it is missing. "" takes it from the settings, else the
             server that ``kit.serve`` started.
-        model: Name of the served model; "" takes it from the settings, else the only one served.
+        model: Name of the served model or of a loaded adapter; "" takes it from the settings, else the only model
+            served, whatever adapters are loaded beside it.
         timeout_s: Longest wait for one try, in seconds; 0 takes it from the settings.
 
     Raises:
@@ -111,7 +114,7 @@ def connect(url: str = "", *, model: str = "", timeout_s: float = 0.0) -> "Chat"
     key = server.key_of(destination.url) or "".join(os.environ.get("KIT_LLM_API_KEY", "").split())
     chat = Chat(destination, key, timeout_s or current.llm_timeout_s, prices.read_prices(current.prices))
     try:
-        chat.model = _choose(model, chat.served(), chat.url)
+        chat.model = _choose(model, chat._parents(), chat.url)
     except BaseException:
         chat.close()
         raise
@@ -140,7 +143,8 @@ class Chat:
 
         Args:
             prompt: The user's message.
-            **options: system, max_tokens, temperature, seed, n, logprobs, schema, choice, regex, extra: see ``Options``.
+            **options: system, max_tokens, temperature, seed, n, logprobs, schema, choice, regex, adapter, extra: see
+                ``Options``.
 
         Raises:
             ChatError: The request failed; ``state`` says whose doing it was.
@@ -162,7 +166,8 @@ class Chat:
         return Stream(self, prompt, Options(**options))
 
     async def _ask(self, prompt: str, options: Options, show: Callable[[str], object] | None = None) -> Reply:
-        begun, body = time.perf_counter(), {"model": self.model, **options.body(prompt)}
+        begun, asked = time.perf_counter(), options.adapter or self.model
+        body = {"model": asked, **options.body(prompt)}
         merged = replies.Merged(show) if show else None
         if merged:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -172,22 +177,29 @@ class Chat:
 
         take = merged.take if merged else None
         reply = await self._wire.request("/chat/completions", body, self.timeout_s, read, take)
-        self._check_identity(reply)
+        self._check_identity(asked, reply)
         seconds = time.perf_counter() - begun
         yen = self._prices.call(seconds, reply.prompt_tokens, reply.completion_tokens)
         return dataclasses.replace(reply, seconds=seconds, yen=yen)
 
-    def _check_identity(self, reply: Reply) -> None:
-        """Refuse a reply of another model; one that was swapped under its name is told by the fingerprint."""
+    def _check_identity(self, name: str, reply: Reply) -> None:
+        """Refuse a reply of another model; one that was swapped under its name is told by the fingerprint.
+
+        One fingerprint for model and adapters: it is the server's. An adapter's own is in its name.
+        """
         self._fingerprint = self._fingerprint or reply.fingerprint
-        asked, answered = (self.model, self._fingerprint), (reply.model, reply.fingerprint)
+        asked, answered = (name, self._fingerprint), (reply.model, reply.fingerprint)
         if asked != answered:
             names = [" ".join(filter(None, pair)) or "名前なし" for pair in (asked, answered)]
             raise failure("swapped", f"モデル「{names[0]}」に質問しましたが、「{names[1]}」が回答しました。")
 
     def served(self) -> tuple[str, ...]:
-        """Return the names of the models the server serves."""
-        work = self._wire.request("/models", None, min(self.timeout_s, CONNECT_S), _names)
+        """Return the names of the models the server serves, LoRA adapters included."""
+        return tuple(self._parents())
+
+    def _parents(self) -> dict[str, str]:
+        """Return each served name with the model that it adapts; "" for a model of its own."""
+        work = self._wire.request("/models", None, min(self.timeout_s, CONNECT_S), _parents)
         return self._wire.wait(self._wire.submit(work))
 
     def close(self) -> None:
@@ -233,13 +245,14 @@ class Stream:
             future.cancel()
 
 
-def _names(data: Any) -> tuple[str, ...]:
-    return tuple(str(entry["id"]) for entry in data["data"])
+def _parents(data: Any) -> dict[str, str]:
+    return {str(entry["id"]): str(entry.get("parent") or "") for entry in data["data"]}
 
 
-def _choose(model: str, served: tuple[str, ...], url: str) -> str:
-    if model in served or (not model and len(served) == 1):
-        return model or served[0]
+def _choose(model: str, served: dict[str, str], url: str) -> str:
+    own = [name for name, parent in served.items() if not parent]  # an adapter is never taken unasked
+    if model in served or (not model and len(own) == 1):
+        return model or own[0]
     raise ServerError(
         f"モデル「{model}」は {url} にありません。" if model else f"{url} のどのモデルを使うか決められません。",
         f"公開されているモデル: {'、'.join(served) or 'なし'}",

@@ -21,9 +21,14 @@ from kit.serving import catalogue
 from kit.trust import durable
 from kit.trust.check import Card
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+"""What of a LoRA adapter is read; the rest of its folder (README, tokenizer) is not."""
+MAX_RANK = 64
+"""Highest LoRA rank: vLLM sets memory aside for it (--max-lora-rank)."""
 _READ = {".safetensors", ".json", ".jinja", ".model", ".txt", ".vocab", ".tiktoken"}
 _PAPERS = {".md", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"}
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
+_LORA = re.compile(r"base_model\.model\.(.+)\.lora_(embedding_)?([AB])\b.*")
 _STRETCHED = {"linear", "dynamic"}
 """Kinds of RoPE scaling whose factor is not yet in max_position_embeddings (vLLM 0.32, config/model.py)."""
 
@@ -46,11 +51,7 @@ def check_model(folder: Path) -> None:
             "フォルダがないか、config.json が入っていません。モデルIDではなく、手元のフォルダを指定します。",
             "取得するには: kit models fetch モデルID --to models（社外に接続する唯一のコマンドです）",
         )
-    for path in _files(folder):
-        if path.suffix == ".json":
-            _check_json(path)
-        elif path.suffix == ".safetensors":
-            _check_weights(path)
+    _check_content(folder)
     index = folder / "model.safetensors.index.json"
     wanted = set(_json(index)["weight_map"].values()) if index.is_file() else {"*.safetensors"}
     if missing := sorted(name for name in wanted if not any(folder.glob(name))):
@@ -58,6 +59,45 @@ def check_model(folder: Path) -> None:
             f"モデルの重み {'、'.join(missing[:3])} が {folder} にありません。",
             "コピーが途中で終わったか、safetensors 形式で配布されていないモデルです。",
             "フォルダ全体をコピーし直すか、safetensors 形式の版を選んでください。",
+        )
+
+
+def check_adapter(folder: Path, base: Path) -> None:
+    """Refuse a LoRA adapter that could run code, that this server cannot take, or that was made for another model.
+
+    vLLM 0.32 takes no notice of tensors whose place the model does not have: an adapter of another model may answer
+    like the bare model. Where both name a place the sizes are compared; a place that only one of them knows counts as
+    wrong if the model knows it in another layer, or if it knows none of them at all.
+
+    Args:
+        folder: An adapter as ``peft`` saves it.
+        base: The folder of the model that it is for.
+
+    Raises:
+        DataError: It is refused.
+    """
+    if missing := [name for name in ADAPTER_FILES if not (folder / name).is_file()]:
+        _refuse(
+            f"アダプターのフォルダ {folder} を使えません（{'、'.join(missing)} がありません）。",
+            "フォルダが違うか、safetensors 以外の形式で保存したアダプターです。",
+            "peft で保存したフォルダを指定してください。保存し直すには: model.save_pretrained(フォルダ, safe_serialization=True)",
+        )
+    _check_content(folder)
+    config = _json(folder / ADAPTER_FILES[0])
+    config = config if isinstance(config, dict) else {}
+    kind, pattern = config.get("peft_type"), config.get("rank_pattern") or {}
+    ranks = [config.get("r"), *(pattern.values() if isinstance(pattern, dict) else [pattern])]
+    if kind != "LORA" or not all(type(rank) is int and 1 <= rank <= MAX_RANK for rank in ranks):
+        _refuse(
+            f"このアダプターは使えません（種類 {kind or '不明'}、ランク {'、'.join(map(str, ranks))}）。",
+            f"読み込めるのは peft の LoRA で、ランク（r）が {MAX_RANK} 以下のものです。",
+            "adapter_config.json の peft_type と r を確かめ、条件に合うアダプターを選ぶか、学習し直してください。",
+        )
+    if wrong := _misfit(folder, base, 0 if pattern else ranks[0], bool(config.get("fan_in_fan_out"))):
+        _refuse(
+            f"このアダプターは、モデル {base.name} に合いません（{wrong}）。",
+            f"別のモデルで学習したアダプターです（学習に使ったモデル: {config.get('base_model_name_or_path') or '記載なし'}）。",
+            "学習に使ったモデルを起動してから読み込んでください: kit stop と kit serve モデルのフォルダ --adapters",
         )
 
 
@@ -74,7 +114,7 @@ def check_unchanged(folder: Path, manifests: Path) -> None:
     manifest = manifests / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.json"
     files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter's lock to others
-        digests = dict(zip(files, pool.map(_digest, files.values()), strict=True))
+        digests = dict(zip(files, pool.map(digest, files.values()), strict=True))
     if not manifest.exists():
         durable.write_atomically(manifest, durable.canonical({"folder": str(folder.resolve()), "files": digests}))
         return
@@ -175,14 +215,14 @@ def _files(folder: Path) -> Iterator[Path]:
             continue
         if not (path.is_file() or path.is_dir()) or not path.resolve().is_relative_to(root):
             _refuse(
-                f"モデルの中の {name} はフォルダの外を指すか、通常のファイルではありません。",
+                f"{folder.name} の中の {name} はフォルダの外を指すか、通常のファイルではありません。",
                 "リンク先は検査の対象外で、後から差し替えられるおそれがあります（Hugging Face のキャッシュもこの形です）。",
                 f"中身をコピーしたフォルダを使ってください: cp -rL '{folder}' models/",
             )
         paper = path.suffix.lower() in _PAPERS or re.fullmatch(r"[A-Z_-]+", path.name)  # LICENSE, NOTICE, README
         if path.is_file() and path.suffix not in _READ and not paper:
             _refuse(
-                f"モデルの中の {name} は受け入れられない種類のファイルです。",
+                f"{folder.name} の中の {name} は受け入れられない種類のファイルです。",
                 "読み込むだけでプログラムが動くおそれのある形式（.py、.bin、.pt、.pkl など）か、未知の形式です。",
                 "safetensors 形式の版を選ぶか、使わないファイルならフォルダの外へ移してください。",
             )
@@ -190,12 +230,56 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def _check_content(folder: Path) -> None:
+    for path in _files(folder):
+        if path.suffix == ".json":
+            _check_json(path)
+        elif path.suffix == ".safetensors":
+            _check_weights(path)
+
+
+def _misfit(folder: Path, base: Path, rank: int, transposed: bool) -> str:
+    """Name a place of an adapter that its model certainly does not have so; "" for none. Rank 0 is not compared."""
+    model = {name: shape for path in base.glob("*.safetensors") for name, shape in _shapes(path).items()}
+    places = {name.rpartition(".")[0] for name in model} | {"lm_head"}  # which may be the embedding, stored once
+    tails = set()
+    for name, shape in _shapes(folder / ADAPTER_FILES[1]).items():
+        if not (match := _LORA.fullmatch(name)):
+            continue
+        module, embedding, half = match.groups()
+        tails.add(re.sub(r"^.*?\b(?=layers\.\d)", "", module))
+        if module not in places and re.sub(r"\blayers\.\d+\.", "layers.0.", module) in places:
+            return f"{module} がモデルにありません"
+        if embedding or not shape:
+            continue
+        whole = model.get(f"{module}.weight")
+        size, own = (shape[1], shape[0]) if half == "A" else shape
+        if rank and own != rank:
+            return f"{name} のランクが {own}、adapter_config.json では {rank}"
+        if whole and not transposed and size != whole[half == "A"]:
+            return f"{module} の大きさが {size}、モデルでは {whole[half == 'A']}"
+    return "" if any(tail in place for tail in tails for place in places) else "対応する重みが1つもありません"
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """Return the shape of each tensor; none of one that is no plain matrix (packed by quantising, for example)."""
+    from safetensors import safe_open
+
+    shapes = {}
+    with safe_open(path, framework="numpy") as file:
+        for name in file.keys():  # noqa: SIM118
+            tensor = file.get_slice(name)
+            shape = list(tensor.get_shape())
+            shapes[name] = shape if len(shape) == 2 and re.match("B?F", tensor.get_dtype()) else []
+    return shapes
+
+
 def _check_json(path: Path) -> None:
     def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         # A vocabulary may well hold the word, as a number.
         if any(key == "auto_map" and not isinstance(value, int) for key, value in pairs):
             _refuse(
-                f"モデルの {path.name} が、付属のプログラムの実行（auto_map）を求めています。",
+                f"{path.name} が、付属のプログラムの実行（auto_map）を求めています。",
                 "vLLM が標準で対応していないモデルです。出所の分からないプログラムは実行しません。",
                 "auto_map のない版を選んでください。候補の表: kit.recommend(gpu_gb=…)",
             )
@@ -217,7 +301,8 @@ def _check_weights(path: Path) -> None:
         _damaged(path, error)
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -228,7 +313,7 @@ def _json(path: Path) -> Any:
 
 def _damaged(path: Path, error: Exception) -> NoReturn:
     cause = "コピーが途中で終わったか、壊れています。"
-    _refuse(f"モデルの {path.name} を読めません（{error}）。", cause, "元のフォルダからコピーし直してください。")
+    _refuse(f"{path.name} を読めません（{error}）。", cause, "元のフォルダからコピーし直してください。")
 
 
 def _refuse(what: str, cause: str, remedy: str) -> NoReturn:

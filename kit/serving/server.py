@@ -26,7 +26,7 @@ from typing import Any
 
 from kit import settings, views
 from kit.errors import ParameterError, ServerError, reason
-from kit.serving import logs, preflight
+from kit.serving import logs, lora, preflight
 from kit.trust import durable
 from kit.trust.check import Card, cards
 
@@ -42,7 +42,7 @@ _TRIALS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 SILENCE_S = 900.0
 """A start whose log stands still for so long has hung (weights on slow disks come in shards, each with a line)."""
-_TRIAL_S = 300.0
+_CALL_S = 300.0
 PATIENCE_S = 20.0
 """How long a server may take to end by itself before it is killed."""
 # Not handed to the server: other people's secrets, what would change its Python, and routes that only tests may open.
@@ -107,9 +107,29 @@ class Server:
         if (current := _read(state)) and (current.pid, current.started) == (self.pid, self.started):
             state.unlink(missing_ok=True)
 
+    def load_adapter(self, folder: str | Path) -> str:
+        """Load a LoRA adapter (see ``lora.load``); its name is what ``ask(adapter=)`` and ``connect(model=)`` take."""
+        return lora.load(self, folder)
+
+    def unload_adapter(self, name: str) -> None:
+        """Take an adapter out (see ``lora.unload``)."""
+        lora.unload(self, name)
+
+    def adapter_names(self) -> tuple[str, ...]:
+        """Return the names of the adapters that are loaded."""
+        return lora.names(self)
+
     def failure(self) -> ServerError | None:
         """Return why the server ended: the last lines of its log and the likely cause; None while it runs."""
         return None if self._alive() else logs.explain(self.log, "モデルサーバーが終了しました。")
+
+    def _call(self, path: str, body: dict[str, Any] | None = None) -> bytes:
+        """Ask the server past the chat client, no proxy between; errors are those of urllib."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"}
+        content = None if body is None else json.dumps(body).encode()
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(urllib.request.Request(self.url + path, content, headers), timeout=_CALL_S) as response:
+            return bytes(response.read())
 
     def _alive(self) -> bool:
         return self.pid in self._processes()
@@ -244,9 +264,10 @@ def _start(here: settings.Settings, plan: dict[str, Any], port: int, say: Say) -
     # Without the flag a model may write blanks without end; it works only with a backend that is named.
     options += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
     variables = {"VLLM_HOST_IP": "127.0.0.1", "VLLM_MAX_N_SEQUENCES": "64", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
+    key, scratch = secrets.token_urlsafe(32), tempfile.mkdtemp(prefix="kit-")  # short: sockets are made in it
     if plan["adapters"]:
-        options += ["--enable-lora", "--max-lora-rank", "64", "--max-loras", "2"]
-        variables |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+        allowed, granted = lora.flags(Path(scratch), on_card=bool(card))
+        options, variables = options + allowed, variables | granted
     if card:
         options += ["--gpu-memory-utilization", str(plan["gpu_fraction"])]
     else:
@@ -254,7 +275,6 @@ def _start(here: settings.Settings, plan: dict[str, Any], port: int, say: Say) -
         full = preflight.own_precision(folder) == "float32"
         options += ["--enforce-eager", "--dtype", "float32" if full else "auto"]
         variables |= {"VLLM_CPU_KVCACHE_SPACE": str(cache_gib), "TORCHDYNAMO_DISABLE": "1"}
-    key, scratch = secrets.token_urlsafe(32), tempfile.mkdtemp(prefix="kit-")  # short: sockets are made in it
     variables |= {"VLLM_API_KEY": key, "TMPDIR": scratch, "VLLM_CACHE_ROOT": str(home / "cache")}
     variables |= {"TORCHINDUCTOR_CACHE_DIR": str(home / "cache" / "inductor")}
     variables |= {"PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}  # ninja, for GPU kernels
@@ -297,12 +317,8 @@ def _answers(server: Server, body: dict[str, Any]) -> bool:
     """Whether a real chat completion comes back; what it says does not matter."""
     messages = [{"role": "user", "content": "はい"}]
     question = {"model": server.model, "messages": messages, "max_tokens": 1, "temperature": 0} | body
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {server.key}"}
-    request = urllib.request.Request(f"{server.url}/chat/completions", json.dumps(question).encode(), headers)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=_TRIAL_S) as response:
-            return bool(response.read())
+        return bool(server._call("/chat/completions", question))
     except urllib.error.HTTPError as error:
         with error:
             reply = error.read(1000).decode("utf-8", "replace")

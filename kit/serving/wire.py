@@ -41,7 +41,7 @@ _ADVICE = {
     "certificate": ("社内の認証局の証明書が登録されていません。", "渡し方: export SSL_CERT_FILE=/path/to/ca.pem"),
     "unreadable": ("応答が途切れたか、OpenAI 互換ではありません。", "確かめるコマンド: curl {url}/models"),
     "key": ("鍵（APIキー）がないか、違っています。", "鍵は環境変数で渡します: export KIT_LLM_API_KEY=…"),
-    "path": ("URL かモデル名が違います（転送には従いません）。", "URL は /v1 まで書きます: curl {url}/models"),
+    "path": ("URL かモデル名（アダプター名）が違います。転送には従いません。", "URL は /v1 まで書きます: curl {url}/models"),
     "server": ("サーバーの中の障害か、混雑です。", "サーバーのログを確かめ、必要なら起動し直してください。"),
     "request": ("モデルの文脈長を超えたか、対応しない指定です。", "渡す資料（top）か max_tokens を減らします。"),
     "swapped": (
