@@ -29,8 +29,8 @@ def add(file: Path, name: str) -> str:
     with _changing(file) as users:
         if name in users or not re.fullmatch(r"[\w.@-]{1,64}", name):
             cause = "同じ名前の利用者がいるか、名前に使えない文字があります（使えるのは文字、数字、. @ _ -）。"
-            remedy = f"鍵を作り直すなら、先に外します: kit gateway remove {name}"
-            raise ParameterError(f"利用者「{name}」を加えられません。", cause, remedy)
+            remedy = f"鍵を作り直すなら、先に外します: kit gateway remove {name!r}"
+            raise ParameterError(f"利用者 {name!r} を加えられません。", cause, remedy)
         users[name] = _hash(key)
     return key
 
@@ -45,7 +45,7 @@ def remove(file: Path, name: str) -> None:
     with _changing(file) as users:
         if not users.pop(name, None):
             known = "、".join(users) or "なし"
-            raise ParameterError(f"利用者「{name}」はいません。", f"いまの利用者: {known}", "名前を確かめてください。")
+            raise ParameterError(f"利用者 {name!r} はいません。", f"いまの利用者: {known}", "名前を確かめてください。")
 
 
 def read(file: Path) -> dict[str, str]:
