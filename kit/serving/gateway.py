@@ -30,8 +30,7 @@ from kit.serving.rules import BODY, Refused, Rules
 from kit.serving.wire import CONNECT_S, open_session
 from kit.trust import durable, egress
 
-_UPLOAD_S, _GENERATION_S = 30.0, 900.0
-_AT_ONCE = 16  # of a user's requests; further ones wait
+_UPLOAD_S, _GENERATION_S, _AT_ONCE = 30.0, 900.0, 16  # the last: of a user's requests; further ones wait
 _COUNT = re.compile(rb'"((?:prompt|completion)_tokens)"\s*:\s*(\d+)')  # not to be forged: quotes in a text are escaped
 Row = dict[str, Any]
 
@@ -124,14 +123,13 @@ class Gateway:
             connection.force_close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        begun, now = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        begun = time.perf_counter()
         user = keys.owner(self._users, request.headers.get("Authorization", "").removeprefix("Bearer "))
         if not user:  # without a row: strangers could fill the disk
             return _told(Refused(401, "鍵（APIキー）がないか、違っています。"))
         self._known.add(request.protocol)
         # 499: the client left. Tokens are pieces of a stream until the server has told its count.
-        row: Row = {"time": now, "user": user, "route": "", "status": 499, "prompt_tokens": None}
-        row["completion_tokens"] = 0
+        row: Row = {"user": user, "route": "", "status": 499, "prompt_tokens": None, "completion_tokens": 0}
         try:
             async with self._places[user]:
                 return await self._answer(request, row)
@@ -139,7 +137,8 @@ class Gateway:
             row["status"] = refused.status
             return _told(refused)
         finally:
-            row["seconds"] = round(time.perf_counter() - begun, 4)
+            ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            row |= {"time": ended, "seconds": round(time.perf_counter() - begun, 4)}
             self._rows.write((durable.canonical(row) + "\n").encode())
 
     async def _answer(self, request: web.BaseRequest, row: Row) -> web.StreamResponse:

@@ -10,7 +10,6 @@ import fastjsonschema
 BODY = 256 * 1024
 """Most bytes of a body."""
 _OPTIONS, _DEPTH = 16 * 1024, 32  # bytes of all in it but its texts, and levels
-_TEXTS = {"messages", "prompt", "input"}
 
 
 class Refused(Exception):
@@ -51,7 +50,7 @@ class Rules:
         """
         try:
             body = {name: value for name, value in json.loads(content).items() if value is not None}
-            options = json.dumps({name: value for name, value in body.items() if name not in _TEXTS})
+            options = json.dumps({name: body[name] for name in body.keys() - {"messages", "prompt", "input"}})
             if len(options) > _OPTIONS or _depth(body) > _DEPTH:
                 raise Refused(400, f"文章以外の指定は合わせて {_OPTIONS:,} バイト、入れ子は {_DEPTH} 段までです。")
             self._checks[route](body)
