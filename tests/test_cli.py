@@ -1,5 +1,6 @@
 """The command line as a user meets it: Japanese help, exit codes, JSON, errors of three lines, and a small PoC."""
 
+import hashlib
 import json
 import os
 import re
@@ -24,11 +25,12 @@ from kit.interface import cli
 from kit.interface.poc import _heartbeat
 from kit.interface.project import find_project
 from kit.interface.steps import about, build_store
+from kit.serving.chat import connect
 from kit.trust.durable import JsonLines
 from kit.trust.seal import seal
 from tests.projects import DOCUMENTS, small_project
 
-VERBS = ["init", "check", "run", "poc", "ask", "store", "serve", "stop", "models", "seal", "decide", "summary"]
+VERBS = ["init", "check", "run", "poc", "ask", "store", "serve", "stop", "gateway", "models", "seal", "decide", "summary"]
 JAPANESE = re.compile(r"[ぁ-んァ-ヶ一-龠]")
 
 
@@ -443,6 +445,39 @@ def begin(*arguments):
 
 def journal(here):
     return next(iter((here / "runs").glob("*/rows.jsonl")), None)
+
+
+def test_gateway_keys_are_shown_once_and_kept_as_hashes(kit, here):
+    code, key, told = kit("gateway", "add", "田中")
+    assert code == 0 and re.fullmatch(r"kit-[\w-]{43}\n", key) and "KIT_LLM_API_KEY" in told and key not in told
+    users = here / "runs" / "gateway" / "users.json"
+    assert json.loads(users.read_bytes()) == {"田中": hashlib.sha256(key.strip().encode()).hexdigest()}
+    assert (users.stat().st_mode & 0o777, users.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert "remove '田中'" in refused(kit("gateway", "add", "田中"))[2]
+    for name in ("", "a b", "a/b", "a\n", "x" * 65):
+        refused(kit("gateway", "add", name))
+    assert "田中" in refused(kit("gateway", "remove", "鈴木"))[1]
+    assert kit("gateway", "remove", "田中")[0] == 0 and json.loads(users.read_bytes()) == {}
+    users.write_text("{", encoding="utf-8")
+    assert "users.json" in refused(kit("gateway", "add", "田中"))[0]
+    assert users.read_text(encoding="utf-8") == "{"
+
+
+def test_gateway_start_says_how_to_connect_and_ends_with_ctrl_c(kit, here, scripted, monkeypatch):
+    assert "kit serve" in refused(kit("gateway", "start"))[2]
+    assert "--cert" in refused(kit("gateway", "start", "--url", scripted.url, "--host", "0.0.0.0"))[2]
+    key = kit("gateway", "add", "田中")[1].strip()
+    process = begin("gateway", "start", "--url", scripted.url, "--port", "0")
+    told = [process.stderr.readline() for _ in range(3)]
+    url = re.search(r'llm_url = "(http://127\.0\.0\.1:(\d+)/v1)"', told[2])
+    assert f"ssh -L {url[2]}:127.0.0.1:{url[2]} " in told[1] and "利用者 1 人" in told[0]
+    monkeypatch.setenv("KIT_LLM_API_KEY", key)
+    with connect(url[1]) as chat:
+        assert chat.ask("?").text == "はい"
+    os.killpg(process.pid, signal.SIGINT)
+    shown, left = process.communicate(timeout=30)
+    assert (process.returncode, shown, left) == (0, "公開を終わりました。\n", "")
+    assert [json.loads(row)["user"] for row in (here / "runs" / "gateway" / "usage.jsonl").read_bytes().splitlines()] == ["田中"] * 2
 
 
 @pytest.mark.notebooks

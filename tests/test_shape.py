@@ -24,7 +24,7 @@ SURFACE = [
     "open_run", "open_store", "propose", "read_cases", "read_criteria", "read_decision", "read_development",
     "read_evaluation", "read_prices", "recommend", "rehearse", "running", "scenario", "seal", "serve", "settings", "show", "train_tiny", "write_summary",
 ]  # fmt: skip
-LIGHT = {"yaml", "numpy", "aiohttp", "yarl"}
+LIGHT = {"yaml", "numpy", "aiohttp", "yarl", "fastjsonschema"}
 """Third parties that may be imported with their module; every other one only inside functions."""
 HOMES = {
     "lancedb": {"knowledge/store.py"},
@@ -36,7 +36,8 @@ HOMES = {
     "ipywidgets": {"interface/widgets.py"},
     "matplotlib": {"reporting/charts.py"},
     "jinja2": {"reporting/summary.py"},
-    "aiohttp": {"serving/wire.py"},
+    "aiohttp": {"serving/wire.py", "serving/gateway.py"},
+    "fastjsonschema": {"serving/rules.py"},
     "torch": {"improving/adapters.py"},
     "peft": {"improving/adapters.py"},
     "transformers": {"improving/adapters.py"},

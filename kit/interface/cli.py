@@ -170,6 +170,46 @@ def _stop(options: argparse.Namespace) -> Result:
     return {"stopped": ""}, "動いているモデルサーバーはありません。"
 
 
+def _gateway(options: argparse.Namespace) -> Result:
+    from kit import settings
+    from kit.serving import keys
+
+    users = settings.load().runs / "gateway" / "users.json"
+    if options.action == "add":
+        key = keys.add(users, options.name)
+        told = "本人に渡す鍵です。ここにしか表示されません。使い方: export KIT_LLM_API_KEY=鍵"
+        print(told, file=sys.stderr, flush=True)  # noqa: T201
+        return {"user": options.name, "key": key}, key
+    if options.action == "remove":
+        keys.remove(users, options.name)
+        return {"removed": options.name}, f"{options.name} の鍵を無効にしました。"
+    return _share(options, len(keys.read(users)))
+
+
+def _share(options: argparse.Namespace, users: int) -> Result:
+    """Share the model server until Ctrl-C."""
+    import getpass
+    import socket
+    import threading
+    from contextlib import closing, suppress
+
+    from kit.serving.gateway import Gateway
+
+    facts = {"host": options.host, "port": options.port, "cert": options.cert, "key": options.key}
+    with closing(Gateway(options.url, max_tokens=options.max_tokens, **facts)) as gateway, suppress(KeyboardInterrupt):
+        machine, (base, port) = socket.gethostname(), gateway.url.removesuffix("/v1").rsplit(":", 1)
+        lines = [f"{base}:{port} で公開しました（利用者 {users} 人。終わるには Ctrl-C、加えるには: kit gateway add 名前）。"]
+        if options.host in ("127.0.0.1", "::1"):
+            forward = f"ssh -L {port}:{options.host}:{port} {getpass.getuser()}@{machine}"
+            lines.append(f"使う人は、手元で次を実行したままにします: {forward}")
+        else:
+            base = f"https://{machine}"
+        lines.append(f'使う人の設定: kit.toml に llm_url = "{base}:{port}/v1"、鍵は export KIT_LLM_API_KEY=…')
+        print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201
+        threading.Event().wait()
+    return {"url": gateway.url}, "公開を終わりました。"
+
+
 def _models(options: argparse.Namespace) -> Result:
     from kit.records import to_json
     from kit.serving.catalogue import recommend
@@ -227,7 +267,7 @@ def _summary(options: argparse.Namespace) -> Result:
 
 _COMMANDS = {
     "init": _init, "check": _check, "run": _run, "poc": _poc, "ask": _ask, "store": _store, "serve": _serve,
-    "stop": _stop, "models": _models, "seal": _seal, "decide": _decide, "summary": _summary,
+    "stop": _stop, "gateway": _gateway, "models": _models, "seal": _seal, "decide": _decide, "summary": _summary,
 }  # fmt: skip
 
 

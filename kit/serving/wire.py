@@ -85,11 +85,7 @@ class Wire:
 
     async def _live(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        # An outside host that the user named is looked up afresh each time.
-        resolver = _Pinned(self._destination.addresses) if self._destination.inside else None
-        connector = aiohttp.TCPConnector(limit=0, resolver=resolver)
-        async with aiohttp.ClientSession(connector=connector, headers=headers, trust_env=False) as self._session:
+        async with open_session(self._destination, self._key) as self._session:
             self._started.set_result(None)
             await self._stop.wait()
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -175,6 +171,15 @@ class Wire:
             said = f"モデルサーバー {url} が HTTP {response.status} を返しました（{_start(content)}）。"
             raise failure(_kind(response.status), said, url)
         return _decode(content, read, url)
+
+
+def open_session(destination: egress.Destination, key: str, **options: Any) -> aiohttp.ClientSession:
+    """Open a session that calls the addresses that were checked, with a key where there is one; to be called in a loop."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    # An outside host that the user named is looked up afresh each time.
+    resolver = _Pinned(destination.addresses) if destination.inside else None
+    connector, jar = aiohttp.TCPConnector(limit=0, resolver=resolver), aiohttp.DummyCookieJar()
+    return aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=jar, trust_env=False, **options)
 
 
 async def _stream(content: aiohttp.StreamReader, take: Take, url: str) -> bytes:

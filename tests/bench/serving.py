@@ -277,12 +277,22 @@ def per_second(number: int, run) -> float:
     return number / (time.perf_counter() - begun)
 
 
+@contextlib.contextmanager
+def instant_server():
+    """Address of a server in a process of its own that answers every chat request at once."""
+    child = subprocess.Popen([sys.executable, "-c", INSTANT], stdout=subprocess.PIPE, text=True)
+    try:
+        yield f"http://127.0.0.1:{int(child.stdout.readline())}/v1"
+    finally:
+        child.terminate()
+        child.wait()
+        child.stdout.close()
+
+
 def the_client(options: argparse.Namespace) -> dict:
     """Requests per second against a server that answers at once: bare aiohttp, ``ask_async``, ``ask`` in threads."""
     number, at_once = options.requests, 64
-    child = subprocess.Popen([sys.executable, "-c", INSTANT], stdout=subprocess.PIPE, text=True)
-    try:
-        url = f"http://127.0.0.1:{int(child.stdout.readline())}/v1"
+    with instant_server() as url:
         body = {"model": "tiny", "messages": [{"role": "user", "content": "?"}], "max_tokens": 512}
 
         async def bare() -> None:
@@ -314,10 +324,6 @@ def the_client(options: argparse.Namespace) -> dict:
                 found["bare"].append(per_second(number, lambda: asyncio.run(bare())))
                 found["ask_async"].append(per_second(number, lambda: asyncio.run(async_face(chat))))
                 found["ask_threads"].append(per_second(number, lambda: sync_face(chat, pool)))
-    finally:
-        child.terminate()
-        child.wait()
-        child.stdout.close()
     rates = {name: values[1:] for name, values in found.items()}
     return {
         "requests": number,
