@@ -35,6 +35,12 @@ class Card(NamedTuple):
     gib: float
 
 
+def folder_of(model: str | Path, root: Path) -> Path:
+    """Return a model's folder: relative to the working folder, else to the project's root."""
+    named = Path(model).expanduser()
+    return (named if named.is_dir() else root / named).resolve()
+
+
 def check_model(folder: Path) -> None:
     """Refuse a model folder that is incomplete, or that could run code when it is loaded.
 
@@ -127,8 +133,17 @@ def gpu() -> Card | None:
     return None
 
 
-def check_memory(folder: Path, context: int, users: int, gpu_fraction: float, card: Card | None) -> tuple[int, str]:
-    """Estimate the memory and refuse a start that cannot succeed.
+class Estimate(NamedTuple):
+    """The memory that a model needs where it is to be loaded, and the GiB that it may take there."""
+
+    place: str
+    budget: float
+    one: catalogue.Memory
+    all: catalogue.Memory
+
+
+def estimate(folder: Path, context: int, users: int, gpu_fraction: float, card: Card | None) -> Estimate:
+    """Estimate the memory.
 
     Args:
         folder: The model folder.
@@ -136,12 +151,6 @@ def check_memory(folder: Path, context: int, users: int, gpu_fraction: float, ca
         users: Conversations at the same time.
         gpu_fraction: Share of the card that the server may take.
         card: The card that takes the weights; None for main memory.
-
-    Returns:
-        GiB to set aside for the cache, and a Japanese note where that is less than all users want ("" if not).
-
-    Raises:
-        ServerError: Not even one conversation fits.
     """
     import psutil  # type: ignore[import-untyped]
 
@@ -153,6 +162,19 @@ def check_memory(folder: Path, context: int, users: int, gpu_fraction: float, ca
         if own_precision(folder) == "float32":
             shape = replace(shape, cache_bytes_per_value=4.0)
     one, all_ = (catalogue.memory(shape, context=context, users=n) for n in (1, users))
+    return Estimate(place, budget, one, all_)
+
+
+def check_memory(folder: Path, context: int, users: int, gpu_fraction: float, card: Card | None) -> tuple[int, str]:
+    """Refuse a start that cannot succeed for want of memory; arguments as for ``estimate``.
+
+    Returns:
+        GiB to set aside for the cache, and a Japanese note where that is less than all users want ("" if not).
+
+    Raises:
+        ServerError: Not even one conversation fits.
+    """
+    place, budget, one, all_ = estimate(folder, context, users, gpu_fraction, card)
     if one.total_gib > budget:
         raise ServerError(
             f"{place}のメモリーが足りません（見積り {one.total_gib:.1f} GiB、使えるのは {budget:.1f} GiB）。",

@@ -81,6 +81,11 @@ class Server:
     ready: bool = field(default=False, repr=False)
     found: bool = False
 
+    @property
+    def own(self) -> bool:
+        """Whether this very process started it: only such a server is a notebook's to stop."""
+        return self.pid in _CHILDREN
+
     def stop(self) -> None:
         """End all its processes and remove its state; safe to call again, and from another process.
 
@@ -179,9 +184,8 @@ def serve(
             f"context={context}、users={users}、gpu_fraction={gpu_fraction}、port={port} では起動できません。",
             "context と users は1以上、gpu_fraction は0より大きく1以下、port は0〜65535です。", "値を直してください。",
         )
-    say, here, named = progress or str, settings.load(), Path(model).expanduser()
-    folder = (named if named.is_dir() else here.root / named).resolve()
-    home = here.runs / "servers"
+    say, here = progress or str, settings.load()
+    folder, home = preflight.folder_of(model, here.root), here.runs / "servers"
     with _alone(home, say):
         say("モデルのファイルを検査しています")
         preflight.check_model(folder)
