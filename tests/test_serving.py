@@ -234,7 +234,7 @@ def test_it_outlives_the_process_that_started_it(plain_model, home, scripted_vll
     )
     pid = int(in_a_new_process(script, home))
     found = running()
-    assert found.pid == pid and found.found and len(group(pid)) == 2
+    assert found.pid == pid and found.found and not found.own and len(group(pid)) == 2
     with found:
         pass
     assert running() is not None  # a block ends only what it began
@@ -246,6 +246,7 @@ def test_the_same_is_shared_and_another_is_refused(plain_model, home, scripted_v
     with serve(plain_model, users=2) as started:
         again = serve(str(plain_model), users=2)
         assert (again.pid, again.found) == (started.pid, True)
+        assert started.own and again.own and running().own  # found again, and still this process's to stop
         with pytest.raises(ServerError, match="plain") as caught:
             serve(plain_model, users=3)
         assert "kit stop" in caught.value.remedy
