@@ -153,11 +153,12 @@ def test_a_model_is_chosen_and_inspected_before_it_is_started(open_notebook, roo
     shutil.copytree(plain_model, root / "models" / "plain")
     page = open_notebook("01_serve.ipynb")
     fitting, inspecting, starting = page.locator(".widget-interact").all()
-    gib = fitting.locator(".widget-readout")
+    gib, _, people = fitting.locator("input[type=number]").all()
     gib.fill("80")
-    gib.press("Enter")
-    fitting.locator("input[type=number]").last.fill("2")
+    people.fill("2")
     assert "公開版" in press(fitting, "調べる", "GPU 80 GB・文脈長 8,192 トークン・同時 2 人")
+
+    fitting.screenshot(path=tmp_path / "01_fitting.png")
 
     inspecting.locator("select").select_option(label="models/plain")
     told = press(inspecting, "検査する", "メモリの見積もり")
