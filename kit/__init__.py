@@ -41,12 +41,14 @@ if TYPE_CHECKING:  # what editors and mypy see; "as" says that a name is meant f
     from kit.knowledge.files import load as load
     from kit.knowledge.store import Store as Store
     from kit.prices import read_prices as read_prices
-    from kit.reporting.charts import depth_chart as depth_chart, kpi_chart as kpi_chart
+    from kit.reporting.charts import depth_chart as depth_chart, kpi_chart as kpi_chart, load_chart as load_chart
     from kit.reporting.cost import cost as cost
     from kit.reporting.scenario import scenario as scenario
     from kit.reporting.summary import write_summary as write_summary
     from kit.serving.catalogue import recommend as recommend
     from kit.serving.chat import connect as connect
+    from kit.serving.load import load_test as load_test
+    from kit.serving.local import inspect_model as inspect_model, local_models as local_models
     from kit.serving.server import running as running, serve as serve
     from kit.trust.check import check as check
     from kit.trust.seal import seal as seal
@@ -74,12 +76,14 @@ _SURFACE = {
     "knowledge.files": "load",
     "knowledge.store": "Store",
     "prices": "read_prices",
-    "reporting.charts": "depth_chart kpi_chart",
+    "reporting.charts": "depth_chart kpi_chart load_chart",
     "reporting.cost": "cost",
     "reporting.scenario": "scenario",
     "reporting.summary": "write_summary",
     "serving.catalogue": "recommend",
     "serving.chat": "connect",
+    "serving.load": "load_test",
+    "serving.local": "inspect_model local_models",
     "serving.server": "running serve",
     "trust.check": "check",
     "trust.seal": "seal",

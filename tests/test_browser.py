@@ -1,4 +1,4 @@
-"""Notebooks 03 and 05 as a user operates them: JupyterLab with the shipped configuration, in headless Chromium."""
+"""Notebooks 01, 03 and 05 as a user operates them: JupyterLab with the shipped configuration, in headless Chromium."""
 
 import os
 import secrets
@@ -147,6 +147,29 @@ def test_a_question_is_typed_and_answered_with_its_source(open_notebook, tmp_pat
     assert [line.partition(": ")[0] for line in told.strip().splitlines()][1:] == ["考えられる原因", "次にすること"]
     assert "Traceback" not in told
     page.screenshot(path=tmp_path / "03_error.png")
+
+
+def test_a_model_is_chosen_and_inspected_before_it_is_started(open_notebook, root, plain_model, tmp_path):
+    shutil.copytree(plain_model, root / "models" / "plain")
+    page = open_notebook("01_serve.ipynb")
+    fitting, inspecting, starting = page.locator(".widget-interact").all()
+    gib, _, people = fitting.locator("input[type=number]").all()
+    gib.fill("80")
+    people.fill("2")
+    assert "公開版" in press(fitting, "調べる", "GPU 80 GB・文脈長 8,192 トークン・同時 2 人")
+
+    fitting.screenshot(path=tmp_path / "01_fitting.png")
+
+    inspecting.locator("select").select_option(label="models/plain")
+    told = press(inspecting, "検査する", "メモリの見積もり")
+    assert "8,192 トークン（モデルの上限: 8,192）" in told
+    (root / "models" / "plain" / "model.safetensors").write_bytes(b"torn")
+    told = press(inspecting, "検査する", "読めません")
+    assert "×" in told
+    page.screenshot(path=tmp_path / "01_serve.png")
+    told = press(starting, "起動する", "次にすること")
+    assert told.startswith("モデルのファイルを検査しています") and "Traceback" not in told
+    shutil.rmtree(root / "models")
 
 
 def test_the_evaluation_runs_and_its_answers_are_looked_through(open_notebook, root, tmp_path):

@@ -9,12 +9,16 @@ import pytest
 
 from kit.evaluation.depths import Depth
 from kit.records import Kpi, KpiResult
-from kit.reporting.charts import depth_chart, kpi_chart, waterfall_chart
+from kit.reporting.charts import depth_chart, kpi_chart, load_chart, waterfall_chart
+from kit.serving.load import Level, LoadTest, Quantiles
 
 RIGHT = KpiResult(Kpi("right", "正しく対応できた割合", 0.7, ""), 200, 0.785, 0.731, 0.832, 0.42, "GO", "")
 SLOW = KpiResult(Kpi("latency_p95", "応答時間", 3.0, ""), 200, 2.4, 2.1, math.inf, None, "EXTEND", "")
 DEPTHS = [Depth(1, 14, 20, 0.7, 0.5, 0.85, 0.02, 9, 15), Depth(20, 16, 20, 0.8, 0.6, 0.92, 0.2, 15, 15)]
 NO_EVIDENCE = Depth(1, 14, 20, 0.7, 0.5, 0.85, 0.02)
+WAIT, NEVER = Quantiles(0.03, 0.05, 0.1), Quantiles(math.nan, math.nan, math.nan)
+LOAD = LoadTest("tiny", 64, (Level(1, 8, (), 512, 2.5, 160.4, WAIT, WAIT, WAIT), Level(8, 24, (), 1536, 20.0, 1280.0, WAIT, WAIT, WAIT)))
+ALL_FAILED = LoadTest("tiny", 64, (Level(1, 0, ("HTTP 400",), 0, 0.0, 0.0, NEVER, NEVER, NEVER),))
 STEPS = [("省ける時間", 3_308_000.0), ("計算機", -1200.0), ("固定費", -360_000.0)]
 
 
@@ -34,6 +38,8 @@ CHARTS = {
     "depth": lambda: depth_chart(DEPTHS, title="深さと精度"),
     "no depth": lambda: depth_chart([]),
     "no evidence": lambda: depth_chart([NO_EVIDENCE]),
+    "load": lambda: load_chart(LOAD),
+    "all failed": lambda: load_chart(ALL_FAILED),
     "waterfall": lambda: waterfall_chart(STEPS, "差引"),
     "losses": lambda: waterfall_chart([("価値", 0.0), ("固定費", -5.0)], "差引"),
 }
@@ -53,7 +59,7 @@ def test_a_chart_is_one_self_contained_element(name):
     assert chart.svg in chart._repr_html_()
 
 
-@pytest.mark.parametrize("name", ["kpi", "depth", "waterfall"])
+@pytest.mark.parametrize("name", ["kpi", "depth", "load", "waterfall"])
 def test_redrawing_gives_the_same_bytes_whatever_the_user_has_set(name):
     import matplotlib
 
@@ -104,3 +110,5 @@ def test_the_alternative_text_says_the_same():
     assert kpi_chart([RIGHT]).alt == "各指標の区間と基準の図: 正しく対応できた割合 78.5% (73.1〜83.2%), 基準 70%以上"
     assert "差引 295万円" in waterfall_chart(STEPS, "差引").alt
     assert "上位 20 件 80.0%（60.0%〜92.0%）、根拠 15/15問、0.200秒" in depth_chart(DEPTHS).alt
+    told = "1 件で 160 トークン/秒、最初の文字まで 30／50／100 ミリ秒；8 件で 1,280 トークン/秒"
+    assert told in load_chart(LOAD).alt

@@ -149,6 +149,16 @@ def test_a_reply_that_was_cut_says_so(scripted, chat):
     assert "×" not in replace(reply, state="answered")._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("text", "finish", "parsed"),
+    [('{"窓口": "総務"}', "stop", {"窓口": "総務"}), ('{"a": "tab\there"}', "stop", {"a": "tab\there"}), ("総務です", "stop", None),
+     ("", "stop", None), ('{"窓口": ', "length", None), ("{}", "length", None), ("[" * 100_000, "stop", None)],
+)  # fmt: skip
+def test_a_reply_is_parsed_only_where_it_is_whole(scripted, chat, text, finish, parsed):
+    scripted.actions = [replies({"content": text}, finish=finish)]
+    assert chat.ask("?").parsed == parsed
+
+
 def test_a_reply_without_text_is_empty(scripted, chat):
     async def silent(request):
         return scripted.completion(None)

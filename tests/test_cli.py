@@ -453,19 +453,19 @@ def test_gateway_keys_are_shown_once_and_kept_as_hashes(kit, here):
     users = here / "runs" / "gateway" / "users.json"
     assert json.loads(users.read_bytes()) == {"田中": hashlib.sha256(key.strip().encode()).hexdigest()}
     assert (users.stat().st_mode & 0o777, users.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    assert "remove '田中'" in refused(kit("gateway", "add", "田中"))[2]
+    assert "remove '田中'" in assert_refused(kit("gateway", "add", "田中"))[2]
     for name in ("", "a b", "a/b", "a\n", "x" * 65):
-        refused(kit("gateway", "add", name))
-    assert "田中" in refused(kit("gateway", "remove", "鈴木"))[1]
+        assert_refused(kit("gateway", "add", name))
+    assert "田中" in assert_refused(kit("gateway", "remove", "鈴木"))[1]
     assert kit("gateway", "remove", "田中")[0] == 0 and json.loads(users.read_bytes()) == {}
     users.write_text("{", encoding="utf-8")
-    assert "users.json" in refused(kit("gateway", "add", "田中"))[0]
+    assert "users.json" in assert_refused(kit("gateway", "add", "田中"))[0]
     assert users.read_text(encoding="utf-8") == "{"
 
 
 def test_gateway_start_says_how_to_connect_and_ends_with_ctrl_c(kit, here, scripted, monkeypatch):
-    assert "kit serve" in refused(kit("gateway", "start"))[2]
-    assert "--cert" in refused(kit("gateway", "start", "--url", scripted.url, "--host", "0.0.0.0"))[2]
+    assert "kit serve" in assert_refused(kit("gateway", "start"))[2]
+    assert "--cert" in assert_refused(kit("gateway", "start", "--url", scripted.url, "--host", "0.0.0.0"))[2]
     key = kit("gateway", "add", "田中")[1].strip()
     process = begin("gateway", "start", "--url", scripted.url, "--port", "0")
     told = [process.stderr.readline() for _ in range(3)]

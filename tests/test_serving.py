@@ -85,7 +85,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def scripted_vllm(home, monkeypatch):
     """Put the scripted child in vLLM's place; the test says how it behaves."""
-    monkeypatch.setattr(server, "_programs", lambda here: (Path(sys.executable).parent, None))
+    monkeypatch.setattr(server, "installed", lambda here: (Path(sys.executable).parent, None))
 
     def choose(mode):
         def command(programs, card, folder, port, options):
@@ -231,13 +231,13 @@ def test_it_is_found_and_stopped_from_a_new_process(plain_model, home, scripted_
 def test_it_outlives_the_process_that_started_it(plain_model, home, scripted_vllm, tmp_path):
     script = (
         "import sys; from pathlib import Path; from kit.serving import server\n"
-        "server._programs = lambda here: (Path(sys.executable).parent, None)\n"
+        "server.installed = lambda here: (Path(sys.executable).parent, None)\n"
         f"server._command = lambda p, g, f, port, o: [sys.executable, '-c', {CHILD!r}, 'works', str(port)]\n"
         f"print(server.serve({str(plain_model)!r}).pid)"
     )
     pid = int(in_a_new_process(script, home))
     found = running()
-    assert found.pid == pid and found.found and len(group(pid)) == 2
+    assert found.pid == pid and found.found and not found.own and len(group(pid)) == 2
     with found:
         pass
     assert running() is not None  # a block ends only what it began
@@ -249,6 +249,7 @@ def test_the_same_is_shared_and_another_is_refused(plain_model, home, scripted_v
     with serve(plain_model, users=2) as started:
         again = serve(str(plain_model), users=2)
         assert (again.pid, again.found) == (started.pid, True)
+        assert started.own and again.own and running().own  # found again, and still this process's to stop
         with pytest.raises(ServerError, match="plain") as caught:
             serve(plain_model, users=3)
         assert "kit stop" in caught.value.remedy
@@ -294,7 +295,7 @@ def test_a_start_whose_starter_was_killed_is_cleared_away(plain_model, home, scr
     scripted_vllm("hang")
     script = (
         "import os, sys; from pathlib import Path; from kit.serving import server\n"
-        "server._programs = lambda here: (Path(sys.executable).parent, None)\n"
+        "server.installed = lambda here: (Path(sys.executable).parent, None)\n"
         f"server._command = lambda p, g, f, port, o: [sys.executable, '-c', {CHILD!r}, 'hang', str(port)]\n"
         f"server.serve({str(plain_model)!r}, progress=lambda line: os._exit(9) if '重み' in line else 0)"
     )
@@ -394,7 +395,7 @@ def test_the_build_decides_about_the_card(tmp_path, monkeypatch, build, card):
         (tmp_path / ".venv-server" / ".build").write_text(build + "\n")
     found = ("H100",) if build == "cpu" or card else ()  # the CPU build can use no card
     monkeypatch.setattr(server, "cards", lambda: found)
-    assert server._programs(server.settings.load(tmp_path)) == (tmp_path / ".venv-server" / "bin", card)
+    assert server.installed(server.settings.load(tmp_path)) == (tmp_path / ".venv-server" / "bin", card)
 
 
 def test_a_home_that_cannot_be_written(plain_model, tmp_path, monkeypatch):

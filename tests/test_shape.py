@@ -20,8 +20,8 @@ MOST_LINES, MOST_CODE_LINES = 400, 6_800
 SURFACE = [
     "SHAPES", "Bar", "ExtractiveReader", "KeywordSearch", "LLMReader", "Rag", "Store", "about", "adapter_size",
     "answers", "arms", "attribute", "best_replay", "build_store", "calibrate", "check", "compare_depths", "connect",
-    "cost", "decide", "decided_run", "depth_chart", "evaluate", "find_project", "form", "init", "kpi_chart", "load",
-    "open_run", "open_store", "propose", "read_cases", "read_criteria", "read_decision", "read_development",
+    "cost", "decide", "decided_run", "depth_chart", "evaluate", "find_project", "form", "init", "inspect_model", "kpi_chart", "load",
+    "load_chart", "load_test", "local_models", "open_run", "open_store", "propose", "read_cases", "read_criteria", "read_decision", "read_development",
     "read_evaluation", "read_prices", "recommend", "rehearse", "running", "scenario", "seal", "serve", "settings", "show", "train_tiny", "write_summary",
 ]  # fmt: skip
 LIGHT = {"yaml", "numpy", "aiohttp", "yarl", "fastjsonschema"}

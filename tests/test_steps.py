@@ -19,6 +19,7 @@ from kit.interface.project import find_project
 from kit.interface.steps import about, build_store, decided_run, open_run, open_store, show
 from kit.knowledge.store import Store
 from kit.records import Chunk, Hit, Kpi, Place, Step
+from kit.serving.chat import Reply, Stream
 from kit.trust.seal import seal
 from tests.projects import ACL, DOCUMENTS, small_project
 
@@ -251,3 +252,28 @@ def test_criteria_are_shown_with_roles_and_directions(project):
 
 def test_nothing_found_is_said():
     assert "ありません" in show([])._repr_html_()
+
+
+class Pieces(Stream):
+    """A stream that was scripted."""
+
+    def __init__(self, *pieces, reply=None):
+        self._pieces, self.reply = pieces, reply
+
+    def __iter__(self):
+        return iter(self._pieces)
+
+
+def test_a_stream_is_written_as_it_comes_with_its_facts_below(capsys):
+    reply = Reply("国内の日当", "length", "", (), (), "model_error", 12, 3, 0, "tiny", "", seconds=1.5)
+    html = show(Pieces("国内", "の日当", reply=reply))._repr_html_()
+    assert capsys.readouterr().out == "国内の日当"
+    assert "2 回に分けて届きました" in html and "× 完全な回答ではありません" in html and "1.50 秒" in html
+    assert "国内" not in html, "the text is not shown twice"
+    assert "文字は届きませんでした" in show(Pieces())._repr_html_()
+
+
+def test_parsed_json_and_a_line_are_shown_without_markup_of_their_own():
+    html = show({"窓口": "総務", "要約": "<b>", "件数": 3})._repr_html_()
+    assert html.count("<tr>") == 4 and "総務" in html and "&lt;b&gt;" in html
+    assert "省きました &lt;i&gt;" in show("省きました <i>")._repr_html_()

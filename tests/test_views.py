@@ -32,6 +32,10 @@ def test_table_shows_any_value_and_no_empty_caption():
     assert page.text == ["名前", "値", "回数", "3", "無し", "None"]
 
 
+def test_a_short_cell_is_never_torn():
+    assert [cell.count("nowrap") for cell in views.table((), [("× 載らない", "長い文は折り返します")]).split("</td>")] == [1, 0, 0]
+
+
 def test_a_table_without_rows_keeps_its_header():
     assert Tags(views.table(("名前",), [])).text == ["名前"]
 

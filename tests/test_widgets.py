@@ -83,7 +83,8 @@ def test_none_shows_nothing(shown):
         (["誤った回答", "正しい回答"], ipywidgets.Dropdown, "誤った回答"),
         (True, ipywidgets.Checkbox, True),
         (420.0, ipywidgets.FloatSlider, 420.0),
-        (0, ipywidgets.FloatSlider, 1.0),
+        (8192, ipywidgets.BoundedIntText, 8192),
+        (0, ipywidgets.BoundedIntText, 1),
     ],
 )
 def test_each_kind_of_value_has_its_control(shown, initial, kind, value):

@@ -154,6 +154,7 @@ def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path
             path, running, values, progress_bar=False, kernel_name="python3", language="python",
             cwd=path.parent if settings.find_root(path.parent) == root else root,  # cells find the same settings
             config=Config({"KernelManager": {"transport": kernel_transport(), "connection_file": str(connection)}}),
+            coalesce_streams=True,  # a text that came in pieces is read as one
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # else Ctrl-C shows the kernel's own traceback
         )
     except PapermillExecutionError as error:

@@ -1,6 +1,7 @@
 """The steps that notebooks and the command line share: a project's store, its runs, and what a run is about."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kit.knowledge.store import Added, Store
 from kit.prices import read_prices
 from kit.records import Criteria, Document, Hit, KpiResult, Seal, Step, to_json
 from kit.reporting import wording
+from kit.serving.chat import Stream
 from kit.trust.durable import write_atomically
 from kit.trust.egress import check_url
 from kit.trust.seal import seal
@@ -133,15 +135,21 @@ def about(project: Project, store: Store, arms: Mapping[str, System]) -> dict[st
     }
 
 
-def show(items: Sequence[Hit] | Sequence[Step] | Criteria) -> Html:
-    """Draw search hits, the steps of an answer, or agreed criteria with their bars as people write them (70%以上)."""
+def show(items: Sequence[Hit] | Sequence[Step] | Criteria | Stream | Mapping[str, Any] | str) -> Html:
+    """Show a thing to people.
+
+    Args:
+        items: Search hits, the steps of an answer, agreed criteria with their bars as people write them (70%以上), a
+            reply that is being written (its pieces appear as they come), parsed JSON, or a line of text.
+    """
+    if isinstance(items, str):
+        return Html(views.paragraphs(items))
+    if isinstance(items, Mapping):
+        return Html(views.table(("項目", "値"), [*items.items()]))
+    if isinstance(items, Stream):
+        return _streamed(items)
     if isinstance(items, Criteria):
-        unjudged = [KpiResult(kpi, 0, 0.0, 0.0, 0.0, None, None, kpi.reason) for kpi in items.kpis]
-        agreed = [(_ROLES[k.kpi.role], wording.label(k, "ja"), wording.bar(k, "ja"), k.reason) for k in unjudged]
-        people = f"責任者: {items.owner or '未記入'}　承認者: {'、'.join(items.approvers) or '未記入'}"
-        risk = f"質問 {items.cases_count} 問、片側の誤り率 {items.alpha * 100:.3g}%、実行できない質問の許容 {items.error_budget * 100:.3g}%"
-        head = views.paragraphs(items.title, items.hypothesis, people, risk)
-        return Html(head + views.table(("役割", "KPI", "基準", "その理由"), agreed))
+        return _agreed(items)
     hits = [item for item in items if isinstance(item, Hit)]
     if hits:
         rows = [
@@ -151,3 +159,23 @@ def show(items: Sequence[Hit] | Sequence[Step] | Criteria) -> Html:
         return Html(views.table(("順位", "点数", "文書と場所", "ファイル", "本文（先頭）"), rows))
     steps = [(s.name, s.detail, f"{s.seconds * 1000:.1f} ミリ秒") for s in items if isinstance(s, Step)]
     return Html(views.table(("段階", "内容", "時間"), steps) if steps else "<p>該当する断片はありません。</p>")
+
+
+def _agreed(criteria: Criteria) -> Html:
+    unjudged = [KpiResult(kpi, 0, 0.0, 0.0, 0.0, None, None, kpi.reason) for kpi in criteria.kpis]
+    agreed = [(_ROLES[k.kpi.role], wording.label(k, "ja"), wording.bar(k, "ja"), k.reason) for k in unjudged]
+    people = f"責任者: {criteria.owner or '未記入'}　承認者: {'、'.join(criteria.approvers) or '未記入'}"
+    risk = f"質問 {criteria.cases_count} 問、片側の誤り率 {criteria.alpha * 100:.3g}%、実行できない質問の許容 {criteria.error_budget * 100:.3g}%"
+    head = views.paragraphs(criteria.title, criteria.hypothesis, people, risk)
+    return Html(head + views.table(("役割", "KPI", "基準", "その理由"), agreed))
+
+
+def _streamed(stream: Stream) -> Html:
+    """Write the pieces as they come; what the whole took stands below."""
+    begun, at = time.perf_counter(), []
+    for piece in stream:
+        at.append(time.perf_counter() - begun)
+        print(piece, end="", flush=True)  # noqa: T201
+    facts = stream.reply.facts if stream.reply else ()
+    first = f"最初の文字まで {at[0]:.2f} 秒、{len(at):,} 回に分けて届きました。" if at else "文字は届きませんでした。"
+    return Html(views.paragraphs(first, *facts))

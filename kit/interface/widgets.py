@@ -13,9 +13,10 @@ def form(function: Callable[..., Any], *, button: str = "実行", **controls: An
     Args:
         function: Called with the controls' values when the button is pressed.
         button: Text on the button.
-        controls: Argument name → initial value: a text, a number (1 or more; the slider ends at twice its value), a
-            (min, max) pair of numbers, a list of choices, or a bool; a widget is used as it is. The argument's name
-            is what stands beside its control: give it in Japanese, ``form(lambda 質問: rag(質問), 質問="…")``.
+        controls: Argument name → initial value: a text, a whole number of 1 or more, another number (a slider from
+            1 to twice its value), a (min, max) pair of numbers, a list of choices, or a bool; a widget is used as it
+            is. The argument's name is what stands beside its control: give it in Japanese,
+            ``form(lambda 質問: rag(質問), 質問="…")``.
     """
     import ipywidgets
     from IPython.display import display
@@ -23,7 +24,9 @@ def form(function: Callable[..., Any], *, button: str = "実行", **controls: An
     def control(value: Any) -> Any:
         if isinstance(value, str):
             return ipywidgets.Text(value, layout={"width": "640px"})
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if type(value) is int:
+            return ipywidgets.BoundedIntText(value, min=1, max=10**9)
+        if isinstance(value, float):
             return ipywidgets.FloatSlider(value, min=1, max=max(2 * value, 100), step=1, readout_format=",.0f")
         return value
 
@@ -37,6 +40,7 @@ def form(function: Callable[..., Any], *, button: str = "実行", **controls: An
     for child in view.kwargs_widgets:  # a text would also call when it is left, and then again by the button
         if isinstance(child, ipywidgets.Text):
             child.unobserve(view.update, names="value")
+        if isinstance(child, (ipywidgets.Text, ipywidgets.BoundedIntText)):
             child.continuous_update = True  # sent while it is typed, not in a race with the button's press
     display(view)
 

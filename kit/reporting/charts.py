@@ -16,13 +16,16 @@ from functools import cache
 from html import escape
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kit.evaluation.depths import Depth
 from kit.evaluation.metrics import METRICS
 from kit.records import KpiResult
 from kit.reporting import wording
 from kit.reporting.wording import Language
+
+if TYPE_CHECKING:  # it brings the chat client
+    from kit.serving.load import LoadTest
 
 BLUE, ORANGE, INK, PALE, GRID = "#0072B2", "#D55E00", "#222222", "#E3EEF5", "#C9CED3"
 _PERCENT = ([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20", "40", "60", "80", "100%"])
@@ -112,6 +115,41 @@ def depth_chart(depths: Sequence[Depth], *, title: str = "") -> Chart:
             ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), alignment="left", title=_DEPTH_MARKS)
         shares = ((d, f"{d.accuracy:.1%}（{d.low:.1%}〜{d.high:.1%}）、根拠 {d.found}/{d.evidenced}問") for d in depths)
         return _chart(figure, "正しさと時間: " + "／".join(f"{d.label} {text}、{d.seconds:.3f}秒" for d, text in shares))
+
+
+def load_chart(test: "LoadTest") -> Chart:
+    """Draw a load test against the number of requests at once: tokens per second, and the time to the first token.
+
+    The second is drawn from the median (dot) to the 90th percentile (dash); levels without an answer stay empty.
+
+    Args:
+        test: What ``kit.load_test`` measured.
+    """
+    levels, places = test.levels, range(len(test.levels))
+    rates = [level.tokens_per_s for level in levels]
+    with _style():
+        figure, left = _axes(7.2, 3.1, left=0.02, right=0.46, top=0.4, bottom=0.9)
+        right = figure.add_axes(left.get_position().translated(0.52, 0))
+        bars = left.bar(places, rates, 0.6, color=BLUE)
+        left.bar_label(bars, [f"{rate:,.0f}" for rate in rates], padding=3)
+        for place, level in enumerate(levels):
+            median, most = level.ttft.p50 * 1000, level.ttft.p90 * 1000
+            right.plot([place, place], [median, most], color=ORANGE, lw=2.4)
+            right.plot(place, most, "_", color=ORANGE, ms=12, mew=2.4)
+            right.plot(place, median, "o", color=ORANGE, ms=9, mec="white", zorder=4)
+        left.set(title="生成の速さ〔トークン/秒、全体〕", ylim=(0, 1.15 * max(rates, default=0) or 1))
+        left.yaxis.set_visible(False)
+        left.spines["left"].set_visible(False)
+        right.set(title="最初の文字までの時間〔ミリ秒〕", ylim=(0, None))
+        right.grid(axis="y", color=GRID, lw=0.6)
+        right.yaxis.set_major_formatter("{x:,g}")
+        for ax in (left, right):
+            ax.set(xlabel="同時の件数", xlim=(-0.6, len(levels) - 0.4))
+            ax.set_xticks(places, [f"{level.concurrency}" for level in levels])
+            ax.tick_params(axis="x", length=0)
+        figure.text(0.02, 0.035, f"右の図: 丸は中央値、横線は90%点\n{test.scope}", size=8.8, linespacing=1.5)
+        told = (f"{p.concurrency} 件で {p.tokens_per_s:,.0f} トークン/秒、最初の文字まで {p.ttft} ミリ秒" for p in levels)
+        return _chart(figure, f"同時の件数と速さ（時間は中央値／90%点／99%点）: {'；'.join(told)}")
 
 
 def waterfall_chart(steps: Sequence[tuple[str, float]], total: str) -> Chart:

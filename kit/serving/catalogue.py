@@ -146,8 +146,9 @@ class Recommendation:
 
     def _repr_html_(self) -> str:
         rows = [(_MARKS[fit.fits], fit.id, fit.format, fit.memory or "未確認", fit.reason, fit.commercial) for fit in self.fits]
-        head = ("判定", "モデル", "形式", "必要なメモリー GiB（重み＋キャッシュ＋余裕）", "理由", "商用利用")
-        return views.table(head, rows, self.title) + views.paragraphs(*self.caveats)
+        head = ("判定", "モデル", "形式", "必要なメモリー〔GiB〕", "理由", "商用利用")
+        parts = "メモリーは、合計（重み＋キャッシュ＋余裕）です。"
+        return views.table(head, rows, self.title) + views.paragraphs(parts, *self.caveats)
 
 
 def models() -> tuple[Model, ...]:

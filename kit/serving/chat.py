@@ -10,12 +10,11 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Any
 
-from kit import prices, settings
+from kit import prices, settings, views
 from kit.errors import ServerError, SettingsError
 from kit.serving import replies
 from kit.serving.replies import Reply
@@ -215,6 +214,9 @@ class Chat:
     def __repr__(self) -> str:
         return f"Chat({self.url!r}, model={self.model!r})"
 
+    def _repr_html_(self) -> str:
+        return views.paragraphs(f"接続しました: {self.model}（{self.url}）")
+
 
 class Stream:
     """The pieces of a reply as they are written: loop over it. Leaving the loop frees the server.
@@ -232,17 +234,12 @@ class Stream:
     def __iter__(self) -> Iterator[str]:
         """Ask and yield; raises ChatError like ``ask``, be it in the middle of the text."""
         chat, prompt, options = self._asked
-        pieces: SimpleQueue[str | None] = SimpleQueue()
         self.reply = None
-        future = chat._wire.submit(chat._ask(prompt, options, pieces.put))
-        future.add_done_callback(lambda _: pieces.put(None))
-        try:
-            while (piece := pieces.get()) is not None:
-                if piece:
-                    yield piece
-            self.reply = chat._wire.wait(future)
-        finally:
-            future.cancel()
+
+        def ask(show: Callable[[str], object]) -> Coroutine[Any, Any, Reply]:
+            return chat._ask(prompt, options, lambda piece: piece and show(piece))
+
+        self.reply = yield from chat._wire.follow(ask)
 
 
 def _parents(data: Any) -> dict[str, str]:

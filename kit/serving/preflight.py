@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from kit.errors import DataError, ServerError, reason
 from kit.serving import catalogue
@@ -31,6 +31,12 @@ _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length
 _LORA = re.compile(r"base_model\.model\.(.+)\.lora_(embedding_)?([AB])\b.*")
 _STRETCHED = {"linear", "dynamic"}
 """Kinds of RoPE scaling whose factor is not yet in max_position_embeddings (vLLM 0.32, config/model.py)."""
+
+
+def folder_of(model: str | Path, root: Path) -> Path:
+    """Return a model's folder: relative to the working folder, else to the project's root."""
+    named = Path(model).expanduser()
+    return (named if named.is_dir() else root / named).resolve()
 
 
 def check_model(folder: Path) -> None:
@@ -150,8 +156,17 @@ def own_precision(folder: Path) -> str:
     return str(config.get("dtype") or config.get("torch_dtype") or "")
 
 
-def check_memory(folder: Path, context: int, users: int, gpu_fraction: float, card: Card | None) -> tuple[int, str]:
-    """Estimate the memory and refuse a start that cannot succeed.
+class Estimate(NamedTuple):
+    """The memory that a model needs where it is to be loaded, and the GiB that it may take there."""
+
+    place: str
+    budget: float
+    one: catalogue.Memory
+    all: catalogue.Memory
+
+
+def estimate(folder: Path, context: int, users: int, gpu_fraction: float, card: Card | None) -> Estimate:
+    """Estimate the memory.
 
     Args:
         folder: The model folder.
@@ -159,12 +174,6 @@ def check_memory(folder: Path, context: int, users: int, gpu_fraction: float, ca
         users: Conversations at the same time.
         gpu_fraction: Share of the card that the server may take.
         card: The card that takes the weights; None for main memory.
-
-    Returns:
-        GiB to set aside for the cache, and a Japanese note where that is less than all users want ("" if not).
-
-    Raises:
-        ServerError: Not even one conversation fits.
     """
     import psutil  # type: ignore[import-untyped]
 
@@ -176,6 +185,19 @@ def check_memory(folder: Path, context: int, users: int, gpu_fraction: float, ca
         if own_precision(folder) == "float32":
             shape = replace(shape, cache_bytes_per_value=4.0)
     one, all_ = (catalogue.memory(shape, context=context, users=n) for n in (1, users))
+    return Estimate(place, budget, one, all_)
+
+
+def check_memory(folder: Path, context: int, users: int, gpu_fraction: float, card: Card | None) -> tuple[int, str]:
+    """Refuse a start that cannot succeed for want of memory; arguments as for ``estimate``.
+
+    Returns:
+        GiB to set aside for the cache, and a Japanese note where that is less than all users want ("" if not).
+
+    Raises:
+        ServerError: Not even one conversation fits.
+    """
+    place, budget, one, all_ = estimate(folder, context, users, gpu_fraction, card)
     if one.total_gib > budget:
         raise ServerError(
             f"{place}のメモリーが足りません（見積り {one.total_gib:.1f} GiB、使えるのは {budget:.1f} GiB）。",

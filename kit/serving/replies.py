@@ -1,6 +1,8 @@
 """What a model said: replies as frozen records, read from a server's JSON or put together from a stream's events."""
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,11 +56,22 @@ class Reply(Choice):
     seconds: float = 0.0
     yen: float = 0.0
 
-    def _repr_html_(self) -> str:
+    @property
+    def parsed(self) -> Any:
+        """The text as JSON; None where it was cut or is none."""
+        with suppress(ValueError, RecursionError):  # vLLM's grammar lets bare tabs and the like through
+            return json.loads(self.text, strict=False) if self.state == "answered" else None
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What it took, and whether it is whole, in words."""
         tokens = f"入力 {self.prompt_tokens:,}、出力 {self.completion_tokens:,} トークン（うち思考 {self.thinking_tokens:,}）"
         cut = [] if self.state == "answered" else [f"× 完全な回答ではありません（終了 {self.finish}、{self.state}）"]
         facts = f"{tokens}、{self.seconds:.2f} 秒、{self.yen:.2f} 円、{self.model}"
-        return views.paragraphs(self.text, *(choice.text for choice in self.others), *cut, facts)
+        return *cut, facts
+
+    def _repr_html_(self) -> str:
+        return views.paragraphs(self.text, *(choice.text for choice in self.others), *self.facts)
 
 
 def read(data: Any, fits: Callable[[str], object]) -> Reply:

@@ -82,6 +82,11 @@ class Server:
     ready: bool = field(default=False, repr=False)
     found: bool = False
 
+    @property
+    def own(self) -> bool:
+        """Whether this very process started it: only such a server is a notebook's to stop."""
+        return self.pid in _CHILDREN
+
     def stop(self) -> None:
         """End all its processes and remove its state; safe to call again, and from another process.
 
@@ -200,9 +205,8 @@ def serve(
             f"context={context}、users={users}、gpu_fraction={gpu_fraction}、port={port} では起動できません。",
             "context と users は1以上、gpu_fraction は0より大きく1以下、port は0〜65535です。", "値を直してください。",
         )
-    say, here, named = progress or str, settings.load(), Path(model).expanduser()
-    folder = (named if named.is_dir() else here.root / named).resolve()
-    home = here.runs / "servers"
+    say, here = progress or str, settings.load()
+    folder, home = preflight.folder_of(model, here.root), here.runs / "servers"
     with _alone(home, say):
         say("モデルのファイルを検査しています")
         preflight.check_model(folder)
@@ -254,7 +258,7 @@ def _command(programs: Path, card: Card | None, folder: Path, port: int, options
 def _start(here: settings.Settings, plan: dict[str, Any], port: int, say: Say) -> Server:
     """Start the process of what was planned; nothing is waited for."""
     folder, home = plan["folder"], here.runs / "servers"
-    programs, card = _programs(here)
+    programs, card = installed(here)
     cache_gib, note = preflight.check_memory(folder, plan["context"], plan["users"], plan["gpu_fraction"], card)
     if note:
         say(note)
@@ -329,7 +333,7 @@ def _answers(server: Server, body: dict[str, Any]) -> bool:
         return False
 
 
-def _programs(here: settings.Settings) -> tuple[Path, Card | None]:
+def installed(here: settings.Settings) -> tuple[Path, Card | None]:
     """Return the folder of the server environment's programs, and the card that its build can use."""
     places = [root / ".venv-server" for root in (here.root, Path(__file__).parents[2])]
     for place in places:

@@ -11,7 +11,8 @@ import json
 import random
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 import aiohttp
@@ -30,6 +31,7 @@ CONNECT_S = 10.0
 _BUSY = (408, 425, 429)
 _CLOSED = "モデルサーバーへの接続は閉じられています。"
 _T = TypeVar("_T")
+_R = TypeVar("_R")
 Body = dict[str, Any] | None
 Take = Callable[[Any], object]
 
@@ -117,6 +119,23 @@ class Wire:
         except KeyboardInterrupt:
             future.cancel()
             raise
+
+    def follow(self, work: Callable[[Callable[[_T], object]], Coroutine[Any, Any, _R]]) -> Generator[_T, None, _R]:
+        """Start a coroutine, yield what it tells while it runs, and return its result; leaving the loop cancels it.
+
+        Args:
+            work: Makes the coroutine of the function that it tells by.
+        """
+        told: SimpleQueue[Any] = SimpleQueue()
+        end = object()
+        future = self.submit(work(told.put))
+        future.add_done_callback(lambda _: told.put(end))
+        try:
+            while (item := told.get()) is not end:
+                yield item
+            return self.wait(future)
+        finally:
+            future.cancel()
 
     async def request(
         self, path: str, body: Body, timeout_s: float, read: Callable[[Any], _T], take: Take | None = None

@@ -21,7 +21,7 @@ from kit.trust import egress, ledger
 _PACKAGES = ("lancedb", "sudachipy", "sudachidict_core", "papermill", "pypdfium2", "docx", "pptx", "openpyxl", "scipy")
 _FREE_GIB = 2.0
 _MARKS = {True: "○", False: "×", None: "－"}
-_Finding = tuple[bool | None, str, str]
+Finding = tuple[bool | None, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,11 @@ def check() -> Checkup:
         config = settings.load()
     except KitError as error:
         return Checkup((_failed("設定", error),))
-    return Checkup(tuple(_item(name, look, config) for name, look in _CHECKS.items()))
+    return Checkup(tuple(item(name, look, config) for name, look in _CHECKS.items()))
 
 
-def _item(name: str, look: Callable[[settings.Settings], _Finding], config: settings.Settings) -> Item:
+def item(name: str, look: Callable[[settings.Settings], Finding], config: settings.Settings) -> Item:
+    """Look at one thing: its mark, what was found and the remedy; a kit error is a × with its own words."""
     try:
         ok, found, remedy = look(config)
     except KitError as error:
@@ -95,29 +96,29 @@ def _failed(name: str, error: KitError) -> Item:
     return Item(name, False, f"{error.what}{error.cause}", error.remedy)
 
 
-def _packages(_: settings.Settings) -> _Finding:
+def _packages(_: settings.Settings) -> Finding:
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     found = f"不足: {'、'.join(missing)}" if missing else "すべてあり"
     return not missing, found, "`make setup` を実行してください。"
 
 
-def _disk(config: settings.Settings) -> _Finding:
+def _disk(config: settings.Settings) -> Finding:
     free = shutil.disk_usage(config.root).free / 2**30
     return free >= _FREE_GIB, f"{free:,.1f} GiB", f"{_FREE_GIB:.0f} GiB 以上の空きを作ってください。"
 
 
-def _offline(_: settings.Settings) -> _Finding:
+def _offline(_: settings.Settings) -> Finding:
     unset = [name for name, value in settings.OFFLINE_SWITCHES.items() if os.environ.get(name) != value]
     found = f"外れている: {'、'.join(unset)}" if unset else "すべて有効"
     return not unset, found, "カーネルを再起動し、最初に `import kit` を実行してください。"
 
 
-def _outside(config: settings.Settings) -> _Finding:
+def _outside(config: settings.Settings) -> Finding:
     hosts = "、".join(config.allowed_hosts)
     return None if hosts else True, f"許可あり: {hosts}" if hosts else "なし（社内だけで動きます）", ""
 
 
-def _server(config: settings.Settings) -> _Finding:
+def _server(config: settings.Settings) -> Finding:
     url, remedy = config.llm_url, "サーバーを起動するか、kit.toml の llm_url を直してください。"
     state = config.runs / "servers" / "server.json"  # of the server that kit.serve started
     if not url and state.exists():
@@ -133,17 +134,17 @@ def _server(config: settings.Settings) -> _Finding:
     return True, f"{url} に接続できます", ""
 
 
-def _gpu(_: settings.Settings) -> _Finding:
+def _gpu(_: settings.Settings) -> Finding:
     found = "、".join(f"{card.name}（{card.gib:.1f} GiB）" for card in cards())
     return None, found or "見つかりません（CPUだけで動きます）", ""
 
 
-def _prices(config: settings.Settings) -> _Finding:
+def _prices(config: settings.Settings) -> Finding:
     table = prices.read_prices(config.prices)
     return True, f"{config.prices.name}（人件費 {table.staff_yen_per_hour:,.0f}円/時ほか）", ""
 
 
-def _ledger(config: settings.Settings) -> _Finding:
+def _ledger(config: settings.Settings) -> Finding:
     count = len(ledger.entries(config.runs / ledger.NAME))
     return True, f"{count} 件、切れ目なし" if count else "まだ記録なし", ""
 

@@ -16,7 +16,6 @@ process of .venv-server for the whole bench. Only its reading of data sets is re
 import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -30,8 +29,8 @@ from pathlib import Path
 
 import aiohttp
 
-from kit.serving import server
-from kit.serving.chat import Chat, ChatError, connect
+from kit.serving import load, server
+from kit.serving.chat import Chat, connect
 
 ROOT = Path(__file__).parents[2]
 LEVELS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
@@ -91,61 +90,27 @@ def work(lengths: str, number: int, tokens: int, pair: str, side: str) -> Work:
     """As many tokens to write for both sides of a pair; prompts that differ from their first letters on."""
     rng, numbers = random.Random(pair), random.Random(pair + side)
     spread = [tokens if lengths == "fixed" else round(tokens * rng.lognormvariate(0, 0.7)) for _ in range(number)]
-    asked = "国内出張の日当と宿泊費の上限を、規程の条文を示して簡潔に説明してください。"
-    return [(f"{numbers.randrange(10**8, 10**9)}: {asked}", min(max(4, n), 8 * tokens)) for n in spread]
-
-
-def quantiles(seconds: list[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else [0.0] * 99
-    return {f"p{p}": round(cuts[p - 1] * 1000, 2) for p in (50, 90, 99)}
+    asked = load.prompts(number, numbers)
+    return [(prompt, min(max(4, n), 8 * tokens)) for prompt, n in zip(asked, spread, strict=True)]
 
 
 def ours(chat: Chat, todo: Work, concurrency: int) -> dict:
-    """Drive the server through ``Chat.ask_async``; tokens are counted by the server, times at each event."""
-    first: list[float] = []
-    between: list[float] = []
-    whole: list[float] = []
-    errors: list[str] = []
-    written = 0
-
-    async def one(prompt: str, tokens: int, gate: asyncio.Semaphore) -> None:
-        nonlocal written
-        at: list[float] = []
-        async with gate:
-            begun = time.perf_counter()
-            try:
-                reply = await chat.ask_async(
-                    prompt,
-                    max_tokens=tokens,
-                    extra={"ignore_eos": True},
-                    show=lambda _: at.append(time.perf_counter()),
-                )
-            except ChatError as error:
-                errors.append(error.what)
-                return
-        written += reply.completion_tokens
-        first.append(at[0] - begun)
-        between.extend(later - earlier for earlier, later in itertools.pairwise(at))
-        whole.append(at[-1] - begun)
-
-    async def all_of_them() -> float:
-        gate = asyncio.Semaphore(concurrency)
-        begun = time.perf_counter()
-        await asyncio.gather(*(one(prompt, tokens, gate) for prompt, tokens in todo))
-        return time.perf_counter() - begun
-
     cpu = time.process_time()
-    seconds = asyncio.run(all_of_them())
+    found = load.drive(chat, todo, concurrency)
     return {
         "client_cpu_s": round(time.process_time() - cpu, 3),
-        "tokens_per_s": written / seconds,
-        "requests_per_s": len(whole) / seconds,
-        "tokens": written,
-        "errors": len(errors),
-        "ttft_ms": quantiles(first),
-        "between_ms": quantiles(between),
-        "whole_ms": quantiles(whole),
+        "tokens_per_s": found.tokens_per_s,
+        "requests_per_s": found.requests_per_s,
+        "tokens": found.tokens,
+        "errors": len(found.errors),
+        "ttft_ms": milliseconds(found.ttft),
+        "between_ms": milliseconds(found.itl),
+        "whole_ms": milliseconds(found.e2e),
     }
+
+
+def milliseconds(quantiles: load.Quantiles) -> dict[str, float]:
+    return {name: round(getattr(quantiles, name) * 1000, 2) for name in ("p50", "p90", "p99")}
 
 
 class Theirs:
@@ -184,9 +149,9 @@ class Theirs:
             "requests_per_s": found["request_throughput"],
             "tokens": found["total_output_tokens"],
             "errors": found["failed"],
-            "ttft_ms": quantiles(found["ttfts"]),
-            "between_ms": quantiles([gap for gaps in found["itls"] for gap in gaps]),
-            "whole_ms": quantiles(found["latencies"]),
+            "ttft_ms": milliseconds(load.Quantiles.of(found["ttfts"])),
+            "between_ms": milliseconds(load.Quantiles.of(gap for gaps in found["itls"] for gap in gaps)),
+            "whole_ms": milliseconds(load.Quantiles.of(found["latencies"])),
         }
 
     def _cpu(self) -> float:
