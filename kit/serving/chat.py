@@ -108,10 +108,13 @@ def connect(url: str = "", *, model: str = "", timeout_s: float = 0.0) -> "Chat"
         )
     destination = egress.resolve(url.strip(), current.allowed_hosts)
     destination = dataclasses.replace(destination, url=destination.url.rstrip("/").removesuffix("/v1") + "/v1")
-    key = server.key_of(destination.url) or "".join(os.environ.get("KIT_LLM_API_KEY", "").split())
+    here = server.at(destination.url)
+    key = here.key if here else "".join(os.environ.get("KIT_LLM_API_KEY", "").split())
     chat = Chat(destination, key, timeout_s or current.llm_timeout_s, prices.read_prices(current.prices))
     try:
-        chat.model = _choose(model, chat.served(), chat.url)
+        served = chat._served()
+        chat.model = _choose(model, tuple(served), chat.url)
+        chat.identity = f"sha256={here.sha256} {here.context}" if here else served[chat.model]
     except BaseException:
         chat.close()
         raise
@@ -124,12 +127,14 @@ class Chat:
     Attributes:
         url: The server's base URL, ending in ``/v1``.
         model: The model that is asked.
+        identity: What is known of the served model beyond its name: the hash of its files and its context where the kit
+            started it, else where it lies and its context by the server's own word; "" where nothing is known.
         timeout_s: Longest wait for one try, in seconds, of a stream until its end.
     """
 
     def __init__(self, destination: egress.Destination, key: str, timeout_s: float, table: prices.Prices) -> None:
         self.url = destination.url
-        self.model = ""
+        self.model = self.identity = ""
         self.timeout_s = timeout_s
         self._prices, self._fingerprint = table, ""
         self._wire = Wire(destination, key)
@@ -144,6 +149,7 @@ class Chat:
 
         Raises:
             ChatError: The request failed; ``state`` says whose doing it was.
+            UnreachableError: There is no server to ask.
         """
         return self._wire.wait(self._wire.submit(self._ask(prompt, Options(**options))))
 
@@ -187,7 +193,10 @@ class Chat:
 
     def served(self) -> tuple[str, ...]:
         """Return the names of the models the server serves."""
-        work = self._wire.request("/models", None, min(self.timeout_s, CONNECT_S), _names)
+        return tuple(self._served())
+
+    def _served(self) -> dict[str, str]:
+        work = self._wire.request("/models", None, min(self.timeout_s, CONNECT_S), _models)
         return self._wire.wait(self._wire.submit(work))
 
     def close(self) -> None:
@@ -218,7 +227,7 @@ class Stream:
         self.reply: Reply | None = None
 
     def __iter__(self) -> Iterator[str]:
-        """Ask and yield; raises ChatError like ``ask``, be it in the middle of the text."""
+        """Ask and yield; raises errors like ``ask``, ChatError be it in the middle of the text."""
         chat, prompt, options = self._asked
         pieces: SimpleQueue[str | None] = SimpleQueue()
         self.reply = None
@@ -233,8 +242,10 @@ class Stream:
             future.cancel()
 
 
-def _names(data: Any) -> tuple[str, ...]:
-    return tuple(str(entry["id"]) for entry in data["data"])
+def _models(data: Any) -> dict[str, str]:
+    """Name of each model → what vLLM says of it and would say again after a restart; others say nothing of the kind."""
+    said = ("root", "parent", "max_model_len")
+    return {str(m["id"]): " ".join(str(m[fact]) for fact in said if m.get(fact)) for m in data["data"]}
 
 
 def _choose(model: str, served: tuple[str, ...], url: str) -> str:

@@ -63,6 +63,7 @@ class Server:
         adapters: Whether LoRA adapters can be loaded while it runs.
         pid: Number of its process, which is also that of its process group.
         log: What it writes.
+        sha256: Hash over all files of the model, as they were when it started.
         found: Whether it was running already.
     """
 
@@ -75,6 +76,7 @@ class Server:
     adapters: bool
     pid: int
     log: Path
+    sha256: str = field(repr=False)
     started: int = field(repr=False)
     key: str = field(repr=False)
     scratch: Path = field(repr=False)
@@ -108,7 +110,10 @@ class Server:
 
     def failure(self) -> ServerError | None:
         """Return why the server ended: the last lines of its log and the likely cause; None while it runs."""
-        return None if self._alive() else logs.explain(self.log, "モデルサーバーが終了しました。")
+        if self._alive():
+            return None
+        child = _CHILDREN.get(self.pid)  # only its parent learns how it ended
+        return logs.explain(self.log, "モデルサーバーが終了しました。", f"exit status {child.returncode}" if child else "")
 
     def _alive(self) -> bool:
         return self.pid in self._processes()
@@ -195,7 +200,7 @@ def serve(
                 return _same(current, plan, port)
             current.stop()  # dead, or left half started by a process that was killed
         say("モデルのファイルを前回と照合しています")
-        preflight.check_unchanged(folder, home / "manifests")
+        plan["sha256"] = preflight.check_unchanged(folder, home / "manifests")
         server = _start(here, plan, port, say)
         try:
             _write(server)  # at once: whoever comes after a killed starter finds the child by it
@@ -216,11 +221,17 @@ def running() -> Server | None:
     return replace(server, found=True) if server and server.ready and server._alive() else None
 
 
-def key_of(url: str) -> str:
-    """Return the key of the running server at an address; "" for any other address."""
+def at(url: str) -> Server | None:
+    """Return the server that ``serve`` started here if its address is this one; None for any other address."""
     server = running()
     place = re.sub(r"^http://localhost\b", "http://127.0.0.1", url.strip().rstrip("/").removesuffix("/v1"))
-    return server.key if server and place == server.url.removesuffix("/v1") else ""
+    return server if server and place == server.url.removesuffix("/v1") else None
+
+
+def key_of(url: str) -> str:
+    """Return the key of the running server at an address; "" for any other address."""
+    server = at(url)
+    return server.key if server else ""
 
 
 def _command(programs: Path, card: preflight.Card | None, folder: Path, port: int, options: list[str]) -> list[str]:
