@@ -19,7 +19,7 @@ import pytest
 
 from kit.errors import DataError, ParameterError, ServerError
 from kit.serving import logs, preflight, server
-from kit.serving.server import key_of, running, serve
+from kit.serving.server import at, key_of, running, serve
 
 ROOT = Path(__file__).parents[1]
 # What a start looks like from outside: log lines, a listener, and a process of its own for the computation.
@@ -151,6 +151,24 @@ def test_the_key_is_nowhere_but_in_the_state(plain_model, home, scripted_vllm):
         for other in ("http://127.0.0.1:1/v1", started.url.replace("127.0.0.1", "192.168.0.1"), "https" + started.url[4:], ""):
             assert key_of(other) == ""
     assert key_of(started.url) == ""
+
+
+def test_what_runs_is_known_by_the_hash_of_its_files(plain_model, home, scripted_vllm):
+    with serve(plain_model) as started:
+        assert len(started.sha256) == 64 and at(started.url).sha256 == started.sha256 and at("http://127.0.0.1:1") is None
+    (plain_model / "LICENSE").write_text("MIT", encoding="utf-8")
+    next((home / "manifests").iterdir()).unlink()  # as its owner may, who means the change
+    with serve(plain_model) as again:
+        assert again.sha256 != started.sha256
+
+
+@pytest.mark.parametrize(("sign", "cause"), [(signal.SIGKILL, "強制終了"), (signal.SIGTERM, "外から止められました")])
+def test_an_end_from_outside_is_told_by_its_status_alone(plain_model, home, scripted_vllm, sign, cause):
+    with serve(plain_model) as started:
+        os.kill(started.pid, sign)
+        while not (failure := started.failure()):
+            time.sleep(0.01)
+    assert failure.what.splitlines() == ["モデルサーバーが終了しました。", f"exit status -{sign:d}"] and cause in failure.cause
 
 
 def test_what_the_server_is_given(plain_model, home, scripted_vllm, monkeypatch):

@@ -54,14 +54,12 @@ def poc(path: str | Path, *, url: str = "", model: str = "", new: bool = False) 
         try:
             return _run(project, config, sealed, server.url if server else url, new, say)
         except UnreachableError as error:
-            asked = ("--model", model) if model else ("--url", url)
+            asked = ("--model", model) if model else ("--url", url) if url else ()
             again = " ".join(map(quote, (shown(Path(sys.executable).with_name("kit")), "poc", str(path), *asked)))
             told = _last_words(server) if server else None
-            raise UnreachableError(
-                f"{error.what}\n{told.what}" if told else error.what,
-                told.cause if told else error.cause,
-                f"{told.remedy if told else error.remedy} 続きから再開するコマンド: {again}",
-            ) from error
+            what, cause = (f"{error.what}\n{told.what}", told.cause + told.remedy) if told else (error.what, error.cause)
+            first = "" if model else "サーバーを起動し直して、"
+            raise UnreachableError(what, cause, f"{first}続きから再開してください: {again}") from error
 
 
 def _last_words(server: Server) -> ServerError | None:

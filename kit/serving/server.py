@@ -113,7 +113,7 @@ class Server:
         if self._alive():
             return None
         child = _CHILDREN.get(self.pid)  # only its parent learns how it ended
-        return logs.explain(self.log, "モデルサーバーが終了しました。", f"exit status {child.returncode}" if child else "")
+        return logs.explain(self.log, "モデルサーバーが終了しました。", f"exit status {child.wait()}" if child else "")
 
     def _alive(self) -> bool:
         return self.pid in self._processes()
