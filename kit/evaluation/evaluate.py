@@ -124,7 +124,7 @@ def _start(
     if entered and not start.items() <= entered[0].content.items():  # the ledger may have added a remark of its own
         raise SealError(
             f"実行 {folder.name} は、別の判定基準・文書・方式で始められています。続きから再開できません。",
-            "中断のあとで、判定基準・質問・文書・設定のどれかが変わりました。",
+            "中断のあとで、判定基準・質問・文書・モデル・設定のどれかが変わりました。",
             "新しい実行として始めてください（`kit poc フォルダ --new`）。途中までの記録は残ります。",
         )
     if entered:

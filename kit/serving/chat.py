@@ -227,7 +227,7 @@ class Stream:
         self.reply: Reply | None = None
 
     def __iter__(self) -> Iterator[str]:
-        """Ask and yield; raises errors like ``ask``, ChatError be it in the middle of the text."""
+        """Ask and yield; raises like ``ask``, ChatError also in the middle of the text."""
         chat, prompt, options = self._asked
         pieces: SimpleQueue[str | None] = SimpleQueue()
         self.reply = None
