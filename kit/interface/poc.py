@@ -58,8 +58,8 @@ def poc(path: str | Path, *, url: str = "", model: str = "", new: bool = False) 
             again = " ".join(map(quote, (shown(Path(sys.executable).with_name("kit")), "poc", str(path), *asked)))
             told = _last_words(server) if server else None
             what, cause = (f"{error.what}\n{told.what}", told.cause + told.remedy) if told else (error.what, error.cause)
-            first = "" if model else "サーバーを起動し直して、"
-            raise UnreachableError(what, cause, f"{first}続きから再開してください: {again}") from error
+            first = "" if model else "サーバーを起動し直します。"
+            raise UnreachableError(what, cause, f"{first}続きから再開するには: {again}") from error
 
 
 def _last_words(server: Server) -> ServerError | None:
