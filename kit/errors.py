@@ -5,6 +5,7 @@ KitError
 ├── DataError          a file, sheet, row or question the user supplied is wrong
 ├── StoreError         the RAG store cannot be opened, written or searched
 ├── ServerError        the model server cannot be reached or answers wrongly
+│   ├── UnreachableError  nobody answers at its address: no question can be asked, and none gets an end state
 │   └── ChatError      one reply could not be had, with the end state it gives the sample (kit.serving.chat)
 ├── ParameterError     a notebook parameter is unknown or of the wrong type
 ├── SealError          criteria were changed, or not sealed before the first sample
@@ -68,6 +69,10 @@ class StoreError(KitError):
 
 class ServerError(KitError):
     """The model server cannot be reached or answers wrongly."""
+
+
+class UnreachableError(ServerError):
+    """No connection to the model server could be made, try after try: whatever needs it stops, to go on later."""
 
 
 class ParameterError(KitError):

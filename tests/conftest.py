@@ -90,6 +90,7 @@ class ScriptedServer:
     def __init__(self):
         self.actions = ["はい"]
         self.models = [MODEL]
+        self.facts = {}
         self.key = ""
         self.seen = []
         self.most_at_once = 0
@@ -120,10 +121,15 @@ class ScriptedServer:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
 
+    async def die(self, request):
+        """An action: the server goes while it is being asked."""
+        self._stop.set()
+        await asyncio.sleep(30)
+
     async def _list(self, request):
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
             return web.json_response({"error": "Unauthorized"}, status=401)
-        return web.json_response({"object": "list", "data": [{"id": name} for name in self.models]})
+        return web.json_response({"object": "list", "data": [{"id": name, **self.facts} for name in self.models]})
 
     async def _complete(self, request):
         self.seen.append({"headers": dict(request.headers), **await request.json()})

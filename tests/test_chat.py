@@ -18,9 +18,10 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import web
 
-from kit.errors import ServerError, SettingsError
+from kit.errors import ServerError, SettingsError, UnreachableError
 from kit.serving import server, wire
 from kit.serving.chat import ChatError, connect
+from kit.serving.wire import failure
 from kit.trust import egress
 
 
@@ -32,7 +33,6 @@ def _quick(monkeypatch):
 @pytest.fixture(autouse=True)
 def _nothing_started_here(monkeypatch):
     monkeypatch.setattr(server, "running", lambda: None)
-    monkeypatch.setattr(server, "key_of", lambda url: "")
 
 
 @pytest.fixture
@@ -217,13 +217,63 @@ def test_a_time_out_is_the_candidates_own_and_frees_the_server(scripted):
     _until(lambda: scripted.dropped == 1)
 
 
-def test_a_server_that_vanishes_is_infrastructure(scripted):
-    with connect(scripted.url, timeout_s=5) as chat:
-        assert chat.ask("?").text == "はい"
-        scripted.close()
-        with pytest.raises(ChatError) as caught:
-            chat.ask("?")
-        assert caught.value.state == "infrastructure_error"
+def test_a_server_that_is_gone_is_no_ones_state(scripted, chat):
+    assert chat.ask("?").text == "はい"
+    scripted.close()
+    for ask in (chat.ask, lambda prompt: list(chat.stream(prompt))):
+        with pytest.raises(UnreachableError, match="接続を断られました") as caught:
+            ask("?")
+        assert not isinstance(caught.value, ChatError) and len(str(caught.value).splitlines()) == 3
+
+
+def test_what_was_asked_when_the_server_died_has_its_state(scripted, chat):
+    scripted.actions = ["はい", scripted.die]
+    assert chat.ask("?").text == "はい"
+    with pytest.raises(ChatError, match="通信できません") as caught:
+        chat.ask("?")
+    assert (caught.value.state, len(scripted.seen)) == ("infrastructure_error", 2)
+    with pytest.raises(UnreachableError):
+        chat.ask("?")
+
+
+NOBODY = UnreachableError("nobody", "?", "?")
+BROKEN, BUSY, REFUSED = (failure(kind, kind) for kind in ("lost", "server", "request"))
+
+
+@pytest.mark.parametrize(
+    ("troubles", "told"),
+    [
+        ((NOBODY, NOBODY, NOBODY), NOBODY),
+        ((BROKEN, NOBODY, NOBODY), BROKEN),
+        ((NOBODY, BROKEN, NOBODY), BROKEN),
+        ((NOBODY, NOBODY, BUSY), BUSY),
+        ((BROKEN, BUSY, NOBODY), BROKEN),
+        ((BROKEN, REFUSED), REFUSED),
+        ((NOBODY, REFUSED), REFUSED),
+    ],
+)
+def test_which_of_several_troubles_is_told(chat, monkeypatch, troubles, told):
+    left = list(troubles)
+
+    async def once(*_):
+        raise left.pop(0)
+
+    monkeypatch.setattr(chat._wire, "_once", once)
+    with pytest.raises(ServerError) as caught:
+        chat.ask("?")
+    assert (caught.value, left) == (told, [])
+
+
+def test_an_address_that_takes_no_connection_is_unreachable():
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:  # the queue is full now: a further one is not even refused
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        with pytest.raises(UnreachableError, match="通信できません"):
+            connect(f"http://127.0.0.1:{full.getsockname()[1]}", timeout_s=0.4)
+        for one in waiting:
+            one.close()
 
 
 def test_ctrl_c_drops_the_request(scripted, chat):
@@ -391,6 +441,21 @@ def test_a_model_swapped_under_its_name_voids_all_that_follows(scripted, chat):
     scripted.actions = [replies({"content": "はい"})]  # and one that says no more what it is
     with pytest.raises(ChatError, match="「tiny」が回答"):
         chat.ask("?")
+
+
+@pytest.mark.parametrize(
+    ("facts", "identity"),
+    [
+        ({}, ""),
+        ({"created": 1, "owned_by": "somebody"}, ""),
+        ({"created": 2, "root": "/m/tiny", "parent": None, "max_model_len": 8192}, "/m/tiny 8192"),
+        ({"root": "/adapters/a", "parent": "tiny", "max_model_len": 512}, "/adapters/a tiny 512"),
+    ],
+)
+def test_what_the_server_says_of_its_model(scripted, facts, identity):
+    scripted.facts = facts
+    with connect(scripted.url) as chat:
+        assert chat.identity == identity
 
 
 # --- streams
@@ -599,11 +664,12 @@ def test_the_client_costs_little():
 
 def test_without_a_url_the_server_started_here_is_taken_with_its_key(scripted, monkeypatch):
     scripted.key, scripted.models = "sk-here", ["tiny", "adapter-1"]
-    monkeypatch.setattr(server, "running", lambda: SimpleNamespace(url=scripted.url, model="tiny"))
-    monkeypatch.setattr(server, "key_of", lambda url: "sk-here" if url == scripted.url else "")
+    facts = {"url": scripted.url, "model": "tiny", "key": "sk-here", "sha256": "ab12", "context": 4096}
+    monkeypatch.setattr(server, "running", lambda: SimpleNamespace(**facts))
     monkeypatch.setenv("KIT_LLM_API_KEY", "sk-of-another-server")
     with connect() as chat:
         assert (chat.url, chat.model, chat.ask("?").text) == (scripted.url, "tiny", "はい")
+        assert chat.identity == "sha256=ab12 4096"
     with connect(scripted.url, model="adapter-1") as chat:
         assert chat.model == "adapter-1"
     monkeypatch.setenv("KIT_LLM_URL", "http://127.0.0.1:9/v1")  # what is set goes first

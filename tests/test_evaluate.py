@@ -15,7 +15,7 @@ import pytest
 
 from kit.answering.extractive import ExtractiveReader
 from kit.answering.rag import KeywordSearch, Rag
-from kit.errors import DataError, RunError, SealError, ServerError, StoreError
+from kit.errors import DataError, RunError, SealError, ServerError, StoreError, UnreachableError
 from kit.evaluation.evaluate import JOURNAL, ask, evaluate, rehearse, rows_sha256
 from kit.records import Answer, Case, Kpi, Row
 from kit.trust import ledger
@@ -152,6 +152,57 @@ def test_a_fault_of_an_arm_is_a_finished_sample(go, reply, state, error):
 
 def test_long_errors_are_cut():
     assert len(ask(Oracle(CASES, {"Q1": ValueError("あ" * 9999)}), CASES[0], "a").error) == 500
+
+
+GONE = UnreachableError("届きません。", "止まっています。", "?")
+
+
+def test_a_lost_server_stops_the_run_until_it_is_back(tmp_path, go):
+    with pytest.raises(UnreachableError) as caught:
+        go(make_arms(Q3=GONE))
+    first, cause, remedy = lines(caught)
+    assert first == "届きません。評価を途中で止めました。測定済みの 5 / 8 件は残っています。"
+    assert "止まっています" in cause and "もう一度実行" in remedy
+    assert finished(tmp_path) == PLAN[:5] and kinds(tmp_path) == ["seal", "run"]
+    arms = make_arms()
+    assert rows_sha256(go(arms).rows) == unbroken(tmp_path / "other")
+    assert arms["candidate"].asked == ["Q3", "U1"] and kinds(tmp_path) == ["seal", "run", "rows"]
+
+
+class Losing(Oracle):
+    """Its server is gone from the third call on, while the two before are still being answered."""
+
+    def __init__(self, cases):
+        super().__init__(cases)
+        self.lost, self.lock = threading.Event(), threading.Lock()
+
+    def __call__(self, question, *, user=""):
+        with self.lock:
+            answer = super().__call__(question, user=user)
+            number = len(self.asked)
+        if number > 2:
+            self.lost.set()
+            raise GONE
+        assert self.lost.wait(20)
+        time.sleep(0.1)
+        return answer
+
+
+def test_what_a_crowd_finished_after_the_server_was_lost_is_kept(tmp_path):
+    cases, criteria = make_cases(12, 4), make_criteria(make_cases(12, 4))
+    sealed, losing = seal(criteria, tmp_path / ledger.NAME), Losing(cases)
+    with pytest.raises(UnreachableError, match="測定済みの 2 / 16 件"):
+        evaluate({"a": losing}, cases, seal=sealed, run=tmp_path / RUN, workers=4)
+    assert {row["state"] for row in read(tmp_path / RUN / JOURNAL)} == {"answered"} and len(losing.asked) <= 5
+    arm = Oracle(cases)
+    arm.identity, arm.name = losing.identity, losing.name
+    evaluation = evaluate({"a": arm}, cases, seal=sealed, run=tmp_path / RUN, workers=4)
+    assert (len(evaluation.rows), len(arm.asked)) == (16, 14)
+
+
+def test_a_rehearsal_needs_its_server_too():
+    with pytest.raises(UnreachableError):
+        rehearse(Oracle(CASES, {"Q2": GONE}), CASES)
 
 
 def test_figures_that_are_none_survive_the_journal(tmp_path, go):

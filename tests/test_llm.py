@@ -6,6 +6,7 @@ import pytest
 
 from kit.answering import llm
 from kit.answering.llm import SCHEMA, LLMReader
+from kit.errors import UnreachableError
 from kit.records import Chunk, Hit, Place
 from kit.serving import wire
 from kit.serving.chat import connect
@@ -91,11 +92,11 @@ def test_identity_changes_with_what_shapes_the_answers(scripted, monkeypatch, tm
 
 
 def test_a_model_served_anew_on_another_port_is_the_same():
-    first, again, other = (
-        LLMReader(SimpleNamespace(url=url, model="m")).identity
-        for url in ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8123/v1", "http://10.0.0.7:8000/v1")
-    )
-    assert first == again != other
+    def served(url, identity="sha256=ab12 8192"):
+        return LLMReader(SimpleNamespace(url=url, model="m", identity=identity)).identity
+
+    assert served("http://127.0.0.1:8000/v1") == served("http://127.0.0.1:8123/v1") != served("http://10.0.0.7:8000/v1")
+    assert served("http://127.0.0.1:8000/v1") != served("http://127.0.0.1:8000/v1", "sha256=cd34 8192")
 
 
 def test_only_the_wanted_number_of_hits_is_shown(ask):
@@ -237,6 +238,12 @@ def test_a_time_out_is_a_state(scripted):
     with connect(scripted.url, timeout_s=0.2) as chat:
         answer = LLMReader(chat).read(QUESTION, HITS, idf)
     assert (answer.state, answer.text) == ("timeout", "") and 0.2 <= answer.trace[-1].seconds < 2
+
+
+def test_a_server_that_is_gone_is_no_state(scripted, ask):
+    assert ask(scripted.die).state == "infrastructure_error"  # it was being asked
+    with pytest.raises(UnreachableError):
+        ask("はい")
 
 
 def test_a_closed_connection_is_a_state(scripted):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kit.errors import ServerError
-from kit.serving import local, server
+from kit.serving import launch, local
 from kit.serving.local import inspect_model, local_models
 from kit.trust.check import Card
 
@@ -15,7 +15,7 @@ from kit.trust.check import Card
 @pytest.fixture(autouse=True)
 def programs(monkeypatch, tmp_path):
     """A CPU build is installed; nothing is written anywhere."""
-    monkeypatch.setattr(server, "installed", lambda here: (Path("bin"), None))
+    monkeypatch.setattr(launch, "installed", lambda here: (Path("bin"), None))
     monkeypatch.setenv("KIT_RUNS", str(tmp_path / "runs"))
     yield
     assert not (tmp_path / "runs").exists()
@@ -52,7 +52,7 @@ def test_a_context_that_the_model_cannot_do_is_told(plain_model):
 
 def test_too_little_room_for_all_is_told(plain_model, monkeypatch):
     card = Card("L4", 24.0)
-    monkeypatch.setattr(server, "installed", lambda here: (Path("bin"), card))
+    monkeypatch.setattr(launch, "installed", lambda here: (Path("bin"), card))
     # 2 layers × 2 × 1 head × 64 × 2 bytes = 512 bytes a token: 8,192 tokens × 8,000 users = 31.25 GiB
     item = inspect_model(plain_model, users=8000).items[2]
     assert item.ok is None and "33.3 GiB" in item.found and "GPU（L4）" in item.found and "21.6 GiB" in item.found
@@ -71,7 +71,7 @@ def test_the_memory_is_estimated_before_vllm_is_installed(plain_model, monkeypat
     def missing(here):
         raise ServerError("サーバー用の環境がありません。", "まだ導入されていません。", "make server")
 
-    monkeypatch.setattr(server, "installed", missing)
+    monkeypatch.setattr(launch, "installed", missing)
     monkeypatch.setattr(local, "cards", lambda: (Card("H100", 80.0),))
     found = inspect_model(plain_model)
     assert [item.ok for item in found.items] == [True, True, True, False]

@@ -153,15 +153,17 @@ def remove(folder):
 @pytest.mark.parametrize("change", [flip, add, remove])
 def test_a_change_since_the_first_use_is_refused(plain_model, tmp_path, change):
     manifests = tmp_path / "manifests"
-    preflight.check_unchanged(plain_model, manifests)
-    preflight.check_unchanged(plain_model, manifests)
+    first = preflight.check_unchanged(plain_model, manifests)
+    assert preflight.check_unchanged(plain_model, manifests) == first
+    moved = shutil.copytree(plain_model, tmp_path / "moved")
+    assert preflight.check_unchanged(moved, tmp_path / "others") == first
     name = change(plain_model)
     with pytest.raises(DataError, match=name) as caught:
         preflight.check_unchanged(plain_model, manifests)
     (manifest,) = manifests.iterdir()
     assert f"rm '{manifest}'" in caught.value.remedy
     manifest.unlink()
-    preflight.check_unchanged(plain_model, manifests)
+    assert preflight.check_unchanged(plain_model, manifests) != first
 
 
 def test_a_damaged_manifest_vouches_for_nothing(plain_model, tmp_path):

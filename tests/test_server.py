@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kit.answering.llm import SCHEMA, LLMReader
@@ -21,7 +23,6 @@ from kit.interface.poc import poc
 from kit.knowledge.store import Store
 from kit.records import Block, Chunk, Document, Hit, Place
 from kit.serving.chat import ChatError, connect
-from kit.serving.server import running
 from tests.projects import small_project
 
 pytestmark = pytest.mark.server
@@ -266,16 +267,59 @@ def test_a_poc_with_the_server_as_candidate(vllm_url, tmp_path, monkeypatch):
     assert "tiny" in page and "外部送信あり" not in page
 
 
+def _listening(where):
+    """The (address, port) pairs that are listened on by a process, or with ``psutil`` itself on this machine."""
+    return {tuple(c.laddr) for c in where.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+
+
 @pytest.mark.notebooks
-def test_a_poc_that_serves_its_model_stops_it_in_the_end(vllm_python, tiny_model, tmp_path, monkeypatch, capfd):
-    monkeypatch.setenv("KIT_RUNS", str(tmp_path / "runs"))
-    decision = poc(small_project(tmp_path / "総務PoC", repeat=1), model=str(tiny_model))
-    told = capfd.readouterr().err
-    assert "モデルのファイルを検査しています" in told and "起動しました" in told and "05_evaluate" in told
-    assert decision.outcome in ("NO-GO", "EXTEND")
-    assert read_evaluation(decision.folder).arms == ("baseline", "candidate")
-    assert running() is None
-    assert not list((tmp_path / "runs" / "servers").glob("server.json"))
+@pytest.mark.timeout(900)
+def test_a_poc_whose_server_is_killed_goes_on_with_the_same_command(vllm_python, tiny_model, tmp_path):
+    small_project(tmp_path / "総務 PoC", repeat=1)
+    command = [sys.executable, "-m", "kit", "poc", "総務 PoC", "--model", str(tiny_model)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    how = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **how)
+    while not (journal := next(tmp_path.glob("runs/*/rows.jsonl"), None)) or journal.read_bytes().count(b"\n") < 4:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    server = json.loads((tmp_path / "runs" / "servers" / "server.json").read_bytes())
+    family = psutil.Process(process.pid).children(recursive=True)
+    opened = {f"{one.pid} {' '.join(one.cmdline())}": _listening(one) for one in family}
+    os.kill(server["pid"], signal.SIGKILL)
+    shown, told = process.communicate(timeout=60)
+
+    # What listens is declared in DECISIONS.md: the server's port, the ports of vLLM's worker, one pipe of the kernel.
+    assert {address for pairs in opened.values() for address, _ in pairs} == {"127.0.0.1"}
+    port = int(server["url"].removesuffix("/v1").rpartition(":")[2])
+    roles = {
+        role: set().union(*(pairs for name, pairs in opened.items() if role in name))
+        for role in (f"{server['pid']} ", "ipykernel_launcher", "VLLM::Worker")
+    }
+    assert roles[f"{server['pid']} "] == {("127.0.0.1", port)} and len(roles["ipykernel_launcher"]) == 1
+    assert set().union(*opened.values()) == set().union(*roles.values())
+    assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not set().union(*roles.values()) & _listening(psutil)
+    assert not (tmp_path / "runs" / "servers" / "server.json").exists()
+
+    assert (process.returncode, shown) == (1, "")
+    *_, what, ended, status, cause, remedy = told.splitlines()
+    assert what.startswith("エラー: 05_evaluate: モデルサーバー") and "件は残っています。" in what
+    assert (ended, status) == ("モデルサーバーが終了しました。", "exit status -9") and "SIGKILL" in cause
+    assert remedy.endswith(f"/kit poc '総務 PoC' --model {tiny_model}") and "Traceback" not in told
+    before = journal.read_bytes()
+    states = [json.loads(line)["state"] for line in before.splitlines()]
+    assert 4 <= len(states) < 16 and states.count("infrastructure_error") <= 1
+    assert f"測定済みの {len(states)} / 16 件" in what
+
+    again = subprocess.run(command, **how, check=False)
+    assert again.returncode == 0, again.stderr
+    phases = ("モデルのファイルを検査しています\n", "起動しました\n", f"中断した実行の続き: runs/{journal.parent.name}\n", "05_evaluate")
+    assert all(phase in again.stderr for phase in phases) and not (tmp_path / "runs" / "servers" / "server.json").exists()
+    assert again.stdout.startswith(("DECISION: NO-GO ", "DECISION: EXTEND "))
+    assert journal.read_bytes().startswith(before)
+    samples = [(row["case"], row["arm"]) for row in map(json.loads, journal.read_bytes().splitlines())]
+    assert len(set(samples)) == len(samples) == 16
 
 
 def test_an_unknown_model_names_what_is_served(vllm_url):

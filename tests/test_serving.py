@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from kit.errors import DataError, ParameterError, ServerError
-from kit.serving import logs, server
-from kit.serving.server import key_of, running, serve
+from kit.serving import guard, launch, logs, server
+from kit.serving.server import at, key_of, running, serve
 from kit.trust.check import Card
 
 ROOT = Path(__file__).parents[1]
@@ -85,13 +85,13 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def scripted_vllm(home, monkeypatch):
     """Put the scripted child in vLLM's place; the test says how it behaves."""
-    monkeypatch.setattr(server, "installed", lambda here: (Path(sys.executable).parent, None))
+    monkeypatch.setattr(launch, "installed", lambda here: (Path(sys.executable).parent, None))
 
     def choose(mode):
         def command(programs, card, folder, port, options):
             return [sys.executable, "-c", CHILD, mode, str(port), *options]
 
-        monkeypatch.setattr(server, "_command", command)
+        monkeypatch.setattr(launch, "command", command)
 
     choose("works")
     return choose
@@ -154,24 +154,55 @@ def test_the_key_is_nowhere_but_in_the_state(plain_model, home, scripted_vllm):
     assert key_of(started.url) == ""
 
 
+def test_what_runs_is_known_by_the_hash_of_its_files(plain_model, home, scripted_vllm):
+    with serve(plain_model) as started:
+        assert len(started.sha256) == 64 and at(started.url).sha256 == started.sha256 and at("http://127.0.0.1:1") is None
+    (plain_model / "LICENSE").write_text("MIT", encoding="utf-8")
+    next((home / "manifests").iterdir()).unlink()  # as its owner may, who means the change
+    with serve(plain_model) as again:
+        assert again.sha256 != started.sha256
+
+
+@pytest.mark.parametrize(("sign", "cause"), [(signal.SIGKILL, "強制終了"), (signal.SIGTERM, "外から止められました")])
+def test_an_end_from_outside_is_told_by_its_status_alone(plain_model, home, scripted_vllm, sign, cause):
+    with serve(plain_model) as started:
+        os.kill(started.pid, sign)
+        while not (failure := started.failure()):
+            time.sleep(0.01)
+    assert failure.what.splitlines() == ["モデルサーバーが終了しました。", f"exit status -{sign:d}"] and cause in failure.cause
+
+
 def test_what_the_server_is_given(plain_model, home, scripted_vllm, monkeypatch):
-    for name in server._WITHHELD:
+    for name in launch.WITHHELD:
         monkeypatch.setenv(name, "1")
     with serve(plain_model, context=20_000) as started:
         environment = Path(f"/proc/{started.pid}/environ").read_bytes().decode().split("\0")
         given = dict(entry.split("=", 1) for entry in environment if "=" in entry)
         arguments = Path(f"/proc/{started.pid}/cmdline").read_bytes().decode().split("\0")
-    assert not set(server._WITHHELD) & set(given)
+    assert set(launch.WITHHELD) & set(given) == {"PYTHONPATH"} and given["PYTHONPATH"] == str(started.scratch)
+    assert arguments[arguments.index("--middleware") + 1] == "kit_guard.Guard"
     assert (given["HF_HUB_OFFLINE"], given["VLLM_NO_USAGE_STATS"], given["DO_NOT_TRACK"]) == ("1", "1", "1")
     assert given["VLLM_HOST_IP"] == "127.0.0.1" and given["VLLM_CPU_KVCACHE_SPACE"] == "1"
     assert arguments[arguments.index("--max-model-len") + 1] == "8192" == str(started.context)
     assert arguments[arguments.index("--dtype") + 1] == "float32" and "--enable-lora" not in arguments
 
 
+@pytest.mark.parametrize("card", [None, Card("H100", 80)])
+def test_what_only_one_build_is_given(plain_model, tmp_path, card):
+    plan = {"folder": plain_model, "context": 512, "users": 1, "gpu_fraction": 0.5, "adapters": True}
+    given = launch.environment(plan, Path("/x/bin"), card, tmp_path / "home", tmp_path, "secret", 3)
+    assert ("TORCHDYNAMO_DISABLE" in given, "VLLM_CPU_KVCACHE_SPACE" in given) == (card is None, card is None)
+    assert given["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1" and given["PATH"].startswith("/x/bin:")
+    assert (tmp_path / "kit_guard.py").read_bytes() == Path(guard.__file__).read_bytes()
+    options = launch.arguments(plan, card)
+    assert ("--enforce-eager" in options, "--gpu-memory-utilization" in options) == (card is None, card is not None)
+    assert "secret" not in options
+
+
 def test_the_command_of_each_build(tmp_path):
     programs = Path("/x/.venv-server/bin")
-    on_gpu = server._command(programs, Card("H100", 80), tmp_path, 8001, ["--a"])
-    on_cpu = server._command(programs, None, tmp_path, 8001, ["--a"])
+    on_gpu = launch.command(programs, Card("H100", 80), tmp_path, 8001, ["--a"])
+    on_cpu = launch.command(programs, None, tmp_path, 8001, ["--a"])
     assert on_gpu[:3] == ["/x/.venv-server/bin/vllm", "serve", str(tmp_path)]
     assert on_cpu[:2] == ["/x/.venv-server/bin/python", "-m"] and on_cpu[3:5] == ["--model", str(tmp_path)]
     assert on_gpu[3:] == on_cpu[5:] == ["--host", "127.0.0.1", "--port", "8001", "--a"]
@@ -230,9 +261,9 @@ def test_it_is_found_and_stopped_from_a_new_process(plain_model, home, scripted_
 
 def test_it_outlives_the_process_that_started_it(plain_model, home, scripted_vllm, tmp_path):
     script = (
-        "import sys; from pathlib import Path; from kit.serving import server\n"
-        "server.installed = lambda here: (Path(sys.executable).parent, None)\n"
-        f"server._command = lambda p, g, f, port, o: [sys.executable, '-c', {CHILD!r}, 'works', str(port)]\n"
+        "import sys; from pathlib import Path; from kit.serving import launch, server\n"
+        "launch.installed = lambda here: (Path(sys.executable).parent, None)\n"
+        f"launch.command = lambda p, g, f, port, o: [sys.executable, '-c', {CHILD!r}, 'works', str(port)]\n"
         f"print(server.serve({str(plain_model)!r}).pid)"
     )
     pid = int(in_a_new_process(script, home))
@@ -294,9 +325,9 @@ def test_a_number_that_belongs_to_somebody_else_is_left_alone(plain_model, home,
 def test_a_start_whose_starter_was_killed_is_cleared_away(plain_model, home, scripted_vllm):
     scripted_vllm("hang")
     script = (
-        "import os, sys; from pathlib import Path; from kit.serving import server\n"
-        "server.installed = lambda here: (Path(sys.executable).parent, None)\n"
-        f"server._command = lambda p, g, f, port, o: [sys.executable, '-c', {CHILD!r}, 'hang', str(port)]\n"
+        "import os, sys; from pathlib import Path; from kit.serving import launch, server\n"
+        "launch.installed = lambda here: (Path(sys.executable).parent, None)\n"
+        f"launch.command = lambda p, g, f, port, o: [sys.executable, '-c', {CHILD!r}, 'hang', str(port)]\n"
         f"server.serve({str(plain_model)!r}, progress=lambda line: os._exit(9) if '重み' in line else 0)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -379,7 +410,7 @@ def test_tampered_weights_are_refused_at_the_second_start(plain_model, home, scr
 
 
 def test_without_the_server_environment(plain_model, home, tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "__file__", str(tmp_path / "a" / "b" / "c.py"))
+    monkeypatch.setattr(launch, "__file__", str(tmp_path / "a" / "b" / "c.py"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ServerError, match=r"\.venv-server") as caught:
         serve(plain_model)
@@ -394,8 +425,8 @@ def test_the_build_decides_about_the_card(tmp_path, monkeypatch, build, card):
     if build:
         (tmp_path / ".venv-server" / ".build").write_text(build + "\n")
     found = ("H100",) if build == "cpu" or card else ()  # the CPU build can use no card
-    monkeypatch.setattr(server, "cards", lambda: found)
-    assert server.installed(server.settings.load(tmp_path)) == (tmp_path / ".venv-server" / "bin", card)
+    monkeypatch.setattr(launch, "cards", lambda: found)
+    assert launch.installed(server.settings.load(tmp_path)) == (tmp_path / ".venv-server" / "bin", card)
 
 
 def test_a_home_that_cannot_be_written(plain_model, tmp_path, monkeypatch):

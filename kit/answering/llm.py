@@ -1,7 +1,8 @@
 """The LLM reader: a model answers from numbered passages, and every quote it gives is looked up in them.
 
 The check needs no tokens: a quote counts only where it stands in the passage whose number it names. An answer none of
-whose quotes stands is kept, with confidence 0. Whatever goes wrong becomes a state of the answer (DESIGN §5).
+whose quotes stands is kept, with confidence 0. Whatever goes wrong becomes a state of the answer (DESIGN §5), unless no
+server was there to ask.
 """
 
 import hashlib
@@ -64,10 +65,12 @@ class LLMReader:
     def identity(self) -> str:
         """Text that changes whenever the answers could, as far as the client can tell.
 
-        The port is left out: a model that is served anew, for a run that goes on, gets another one.
+        The port is left out: a model that is served anew, for a run that goes on, gets another one. Other weights in
+        the same folder are noticed only where the kit serves them.
         """
         digest = hashlib.sha256(_TEMPLATE.read_bytes() + json.dumps(SCHEMA).encode()).hexdigest()[:16]
-        return f"{self.name} {URL(self.chat.url).host} top={self.top} max_tokens={self.max_tokens} prompt={digest}"
+        asked = f"{self.name} {URL(self.chat.url).host} {self.chat.identity}"
+        return f"{asked} top={self.top} max_tokens={self.max_tokens} prompt={digest}"
 
     def read(self, question: str, hits: Sequence[Hit], idf: Callable[[str], float], *, also: str = "") -> Answer:
         """Answer from hits.
@@ -81,7 +84,10 @@ class LLMReader:
         Returns:
             The answer with the citations that stood the check. Confidence is the share of quotes that stand, times
             the share of the question's idf weight that the cited passages cover: it orders answers, it is no
-            probability. A failure is a state of the answer, never an exception.
+            probability. A failure is a state of the answer, with one exception:
+
+        Raises:
+            UnreachableError: The server is gone: the question was never asked, and the next could not be either.
         """
         shown = hits[: self.top]
         if not shown:

@@ -5,14 +5,14 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from kit.answering.extractive import ExtractiveReader
 from kit.answering.rag import KeywordSearch
-from kit.errors import DataError, KitError, SealError
+from kit.errors import DataError, KitError, SealError, UnreachableError
 from kit.evaluation.cases import cases_sha256
 from kit.evaluation.metrics import METRICS
 from kit.records import Answer, Case, Criteria, Evaluation, Evidence, Row, Seal, State, to_json
@@ -45,7 +45,8 @@ def evaluate(
 
     Each sample is on disk before the next is acknowledged; calling again with the same run folder asks only what is
     missing. An arm that raises is a finished sample: the candidate's own fault, or infrastructure for server and
-    store errors; it stays in the denominator either way.
+    store errors; it stays in the denominator either way. Only where the model server is gone the run stops: what was
+    never asked is no sample, and is asked when the run goes on.
 
     Args:
         arms: Name → system; the baseline first, the candidate last.
@@ -61,6 +62,7 @@ def evaluate(
         SealError: ``cases`` are not the sealed questions, or the run was begun with other systems or criteria, or was
             finished and changed afterwards.
         RunError: Another process is writing this run, or the disk is full; finished samples stay.
+        UnreachableError: An arm's model server is gone; finished samples stay.
     """
     folder = Path(run)
     _require_valid_metrics(arms, seal.criteria)
@@ -73,11 +75,18 @@ def evaluate(
         _require_untouched(folder, rows)
         finished = {(row.case, row.arm) for row in rows}
         todo = ((case, arm) for case, arm in plan if (case.id, arm) not in finished)
-        for row in _sample(todo, arms, workers):
-            journal.append(to_json(row))
-            rows.append(row)
-            if progress:
-                progress(len(rows), len(plan))
+        try:
+            for row in _sample(todo, arms, workers):
+                journal.append(to_json(row))
+                rows.append(row)
+                if progress:
+                    progress(len(rows), len(plan))
+        except UnreachableError as error:
+            raise UnreachableError(
+                f"{error.what}評価を途中で止めました。測定済みの {len(rows):,} / {len(plan):,} 件は残っています。",
+                error.cause,
+                "サーバーを起動し直して、同じコマンド（ノートブックなら同じセル）をもう一度実行してください。続きから再開します。",
+            ) from error
     _finish(folder, rows)
     return Evaluation(folder, seal, tuple(cases), tuple(arms), tuple(rows))
 
@@ -115,7 +124,7 @@ def _start(
     if entered and not start.items() <= entered[0].content.items():  # the ledger may have added a remark of its own
         raise SealError(
             f"実行 {folder.name} は、別の判定基準・文書・方式で始められています。続きから再開できません。",
-            "中断のあとで、判定基準・質問・文書・設定のどれかが変わりました。",
+            "中断のあとで、判定基準・質問・文書・モデル・設定のどれかが変わりました。",
             "新しい実行として始めてください（`kit poc フォルダ --new`）。途中までの記録は残ります。",
         )
     if entered:
@@ -154,17 +163,25 @@ def rows_sha256(rows: Sequence[Row | Record]) -> str:
 
 
 def _sample(todo: Iterator[tuple[Case, str]], arms: Mapping[str, System], workers: int) -> Iterator[Row]:
-    """Yield rows as they finish, never more than ``workers`` in flight."""
+    """Yield rows as they finish, never more than ``workers`` in flight; an error leaves after the last of them."""
     if workers <= 1:
         for case, arm in todo:
             yield ask(arms[arm], case, arm)
         return
     with ThreadPoolExecutor(workers) as pool:
-        running = [pool.submit(ask, arms[arm], case, arm) for case, arm in todo]
-        try:
-            yield from (future.result() for future in as_completed(running))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        begun = (pool.submit(ask, arms[arm], case, arm) for case, arm in todo)
+        running = set(itertools.islice(begun, workers))
+        stopped: BaseException | None = None
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                if error := future.exception():
+                    stopped = error
+                else:
+                    yield future.result()
+            running |= set() if stopped else set(itertools.islice(begun, len(done)))
+        if stopped:
+            raise stopped
 
 
 def rehearse(system: System, cases: Sequence[Case]) -> dict[str, Row]:
@@ -172,19 +189,28 @@ def rehearse(system: System, cases: Sequence[Case]) -> dict[str, Row]:
 
     Returns:
         Case id → row.
+
+    Raises:
+        UnreachableError: The system's model server is gone.
     """
     return {case.id: ask(system, case, "rehearsal") for case in cases}
 
 
 def ask(system: System, case: Case, arm: str) -> Row:
-    """Ask one system one question and return the finished sample; exceptions become end states."""
+    """Ask one system one question and return the finished sample; exceptions become end states.
+
+    Raises:
+        UnreachableError: The system's model server is gone: there is no sample.
+    """
     begun = time.perf_counter()
     try:
         given: Any = system(case.question, user=case.user)
         answer = Answer(given) if isinstance(given, str) else given
         if not isinstance(answer, Answer):
             answer = Answer("", state="wrong_format", error=f"{type(given).__name__} instead of an Answer or a text")
-    except Exception as error:  # any fault of an arm is a result, and must be counted
+    except UnreachableError:
+        raise
+    except Exception as error:  # any other fault of an arm is a result, and must be counted
         state: State = "infrastructure_error" if isinstance(error, KitError) else "model_error"
         answer = Answer("", state=state, error=f"{type(error).__name__}: {error}"[:500])
     if not answer.seconds:

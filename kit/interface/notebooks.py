@@ -17,7 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 from kit import settings
-from kit.errors import DataError, ParameterError, RunError, reason
+from kit.errors import DataError, KitError, ParameterError, RunError, UnreachableError, reason
 from kit.evaluation.sheets import suggestion
 from kit.trust.durable import write_atomically
 
@@ -137,6 +137,7 @@ def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path
         DataError: There is no such notebook, or the file is not a whole one.
         ParameterError: A parameter is unknown or of the wrong type; no kernel was started.
         RunError: A cell failed. A kit error raised in the cell shows its own three lines.
+        UnreachableError: A cell found no model server any more.
     """
     path = find(name)
     values = check(path, given or {})
@@ -195,10 +196,11 @@ def _runtime_folder() -> Path:
     return folder
 
 
-def _failed(path: Path, output: Path, error: Any) -> RunError:
+def _failed(path: Path, output: Path, error: Any) -> KitError:
     """Turn a failed cell into three lines: the cell's own where it raised a kit error."""
     if own := re.fullmatch(r"(.+)\n考えられる原因: (.+)\n次にすること: (.+)", str(error.evalue), re.DOTALL):
-        return RunError(f"{path.stem}: {own[1]}", own[2], own[3])
+        kind = UnreachableError if error.ename == UnreachableError.__name__ else RunError
+        return kind(f"{path.stem}: {own[1]}", own[2], own[3])
     return RunError(
         f"{path.name} のセル [{error.exec_count}] で想定外のエラーが起きました（{error.ename}: {_short(error.evalue)}）。",
         "環境の問題か、キットの不具合です。", f"{output} を開くと、止まったセルと詳細が見られます。",

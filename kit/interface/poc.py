@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 from kit import settings
+from kit.errors import ServerError, UnreachableError
 from kit.evaluation.decide import read_decision
 from kit.evaluation.evaluate import JOURNAL
 from kit.evaluation.runs import new_run, open_run
@@ -17,11 +19,13 @@ from kit.interface import notebooks
 from kit.interface.project import Project, find_project
 from kit.interface.steps import seal_project
 from kit.records import Decision, Seal
-from kit.serving.server import serve
+from kit.serving.server import Server, serve
 from kit.trust.durable import JsonLines
 from kit.trust.egress import check_url
 
 _BEAT_S = 30.0
+_LAST_WORDS_S = 10.0
+"""How long a server that answers nobody any more may take to end and leave its reason in its log."""
 
 
 def poc(path: str | Path, *, url: str = "", model: str = "", new: bool = False) -> Decision:
@@ -37,6 +41,7 @@ def poc(path: str | Path, *, url: str = "", model: str = "", new: bool = False) 
 
     Raises:
         KitError: The project is not ready, or a notebook failed; what was finished stays in the run's folder.
+        UnreachableError: The model server is gone; the remedy holds the command that goes on.
     """
     say = partial(print, file=sys.stderr, flush=True)
     project = find_project(path)
@@ -45,9 +50,24 @@ def poc(path: str | Path, *, url: str = "", model: str = "", new: bool = False) 
         check_url(url, config.allowed_hosts)
     sealed = seal_project(project)
     with ExitStack() as stack:
-        if model:
-            url = stack.enter_context(serve(model, progress=say)).url
-        return _run(project, config, sealed, url, new, say)
+        server = stack.enter_context(serve(model, progress=say)) if model else None
+        try:
+            return _run(project, config, sealed, server.url if server else url, new, say)
+        except UnreachableError as error:
+            asked = ("--model", model) if model else ("--url", url) if url else ()
+            again = " ".join(map(quote, (shown(Path(sys.executable).with_name("kit")), "poc", str(path), *asked)))
+            told = _last_words(server) if server else None
+            what, cause = (f"{error.what}\n{told.what}", told.cause + told.remedy) if told else (error.what, error.cause)
+            first = "" if model else "サーバーを起動し直します。"
+            raise UnreachableError(what, cause, f"{first}続きから再開するには: {again}") from error
+
+
+def _last_words(server: Server) -> ServerError | None:
+    """Return why a server ended that answers nobody any more; None where its process goes on."""
+    deadline = time.monotonic() + _LAST_WORDS_S
+    while not (told := server.failure()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return told
 
 
 def _run(

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kit import prices, settings, views
 from kit.errors import ServerError, SettingsError
@@ -110,10 +110,13 @@ def connect(url: str = "", *, model: str = "", timeout_s: float = 0.0) -> "Chat"
         )
     destination = egress.resolve(url.strip(), current.allowed_hosts)
     destination = dataclasses.replace(destination, url=destination.url.rstrip("/").removesuffix("/v1") + "/v1")
-    key = server.key_of(destination.url) or "".join(os.environ.get("KIT_LLM_API_KEY", "").split())
+    here = server.at(destination.url)
+    key = here.key if here else "".join(os.environ.get("KIT_LLM_API_KEY", "").split())
     chat = Chat(destination, key, timeout_s or current.llm_timeout_s, prices.read_prices(current.prices))
     try:
-        chat.model = _choose(model, chat._parents(), chat.url)
+        served = chat._served()
+        chat.model = _choose(model, served, chat.url)
+        chat.identity = f"sha256={here.sha256} {here.context}" if here else served[chat.model].facts
     except BaseException:
         chat.close()
         raise
@@ -126,12 +129,14 @@ class Chat:
     Attributes:
         url: The server's base URL, ending in ``/v1``.
         model: The model that is asked.
+        identity: What is known of the served model beyond its name: the hash of its files and its context where the kit
+            started it, else where it lies and its context by the server's own word; "" where nothing is known.
         timeout_s: Longest wait for one try, in seconds, of a stream until its end.
     """
 
     def __init__(self, destination: egress.Destination, key: str, timeout_s: float, table: prices.Prices) -> None:
         self.url = destination.url
-        self.model = ""
+        self.model = self.identity = ""
         self.timeout_s = timeout_s
         self._prices, self._fingerprint = table, ""
         self._wire = Wire(destination, key)
@@ -147,6 +152,7 @@ class Chat:
 
         Raises:
             ChatError: The request failed; ``state`` says whose doing it was.
+            UnreachableError: There is no server to ask.
         """
         return self._wire.wait(self._wire.submit(self._ask(prompt, Options(**options))))
 
@@ -194,11 +200,10 @@ class Chat:
 
     def served(self) -> tuple[str, ...]:
         """Return the names of the models the server serves, LoRA adapters included."""
-        return tuple(self._parents())
+        return tuple(self._served())
 
-    def _parents(self) -> dict[str, str]:
-        """Return each served name with the model that it adapts; "" for a model of its own."""
-        work = self._wire.request("/models", None, min(self.timeout_s, CONNECT_S), _parents)
+    def _served(self) -> "dict[str, _Served]":
+        work = self._wire.request("/models", None, min(self.timeout_s, CONNECT_S), _models)
         return self._wire.wait(self._wire.submit(work))
 
     def close(self) -> None:
@@ -232,7 +237,7 @@ class Stream:
         self.reply: Reply | None = None
 
     def __iter__(self) -> Iterator[str]:
-        """Ask and yield; raises ChatError like ``ask``, be it in the middle of the text."""
+        """Ask and yield; raises like ``ask``, ChatError also in the middle of the text."""
         chat, prompt, options = self._asked
         self.reply = None
 
@@ -242,12 +247,23 @@ class Stream:
         self.reply = yield from chat._wire.follow(ask)
 
 
-def _parents(data: Any) -> dict[str, str]:
-    return {str(entry["id"]): str(entry.get("parent") or "") for entry in data["data"]}
+class _Served(NamedTuple):
+    """A served model."""
+
+    parent: str
+    """The model that it adapts; "" for a model of its own."""
+    facts: str
+    """What vLLM says of it and would say again after a restart; others say nothing of the kind."""
 
 
-def _choose(model: str, served: dict[str, str], url: str) -> str:
-    own = [name for name, parent in served.items() if not parent]  # an adapter is never taken unasked
+def _models(data: Any) -> dict[str, _Served]:
+    said = ("root", "parent", "max_model_len")
+    facts = {str(m["id"]): " ".join(str(m[fact]) for fact in said if m.get(fact)) for m in data["data"]}
+    return {str(m["id"]): _Served(str(m.get("parent") or ""), facts[str(m["id"])]) for m in data["data"]}
+
+
+def _choose(model: str, served: dict[str, _Served], url: str) -> str:
+    own = [name for name, about in served.items() if not about.parent]  # an adapter is never taken unasked
     if model in served or (not model and len(own) == 1):
         return model or own[0]
     raise ServerError(

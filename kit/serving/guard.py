@@ -1,7 +1,7 @@
 """Runs inside vLLM, as its ``--middleware``: closes the doors that vLLM's own key does not cover.
 
-vLLM 0.32 asks for its key below ``/v1`` only. Where adapters may be loaded it also opens ``/adapters``, by which anybody
-on this machine could exchange an adapter under its name, without the key. This file is copied to where the server
+vLLM 0.32 asks for its key below ``/v1`` only. ``/invocations`` is inference without a key, and where adapters may be
+loaded, ``/adapters`` lets anybody on this machine exchange one under its name. This file is copied to where the server
 finds it, and so imports nothing of the kit.
 """
 
@@ -26,8 +26,11 @@ class Guard:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Let through what the key protects, and ``OPEN``; the rest is not there."""
         path = scope.get("path", "")
-        if scope["type"] != "http" or path.startswith("/v1/") or path in OPEN:
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and (path.startswith("/v1/") or path in OPEN)):
             await self._app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":  # the kit speaks none
+            await send({"type": "websocket.close", "code": 1008})
             return
         await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"application/json")]})
         await send({"type": "http.response.body", "body": b'{"detail": "Not Found"}'})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kit import settings
 from kit.errors import ServerError
-from kit.serving import preflight, server
+from kit.serving import launch, preflight
 from kit.trust.check import Checkup, Finding, cards, item
 
 
@@ -44,7 +44,7 @@ def inspect_model(model: str | Path, *, context: int = 8192, users: int = 4, gpu
     def memory(here: settings.Settings) -> Finding:
         card = next(iter(cards()), None)
         with suppress(ServerError):  # without the environment, the card that is there
-            _, card = server.installed(here)
+            _, card = launch.installed(here)
         plan = folder, min(context, preflight.own_context(folder) or context), users, gpu_fraction, card
         _, note = preflight.check_memory(*plan)
         place, budget, _, need = preflight.estimate(*plan)
@@ -52,7 +52,7 @@ def inspect_model(model: str | Path, *, context: int = 8192, users: int = 4, gpu
         return None if note else True, f"{need.total_gib:.1f} GiB（{parts}）。{place}で使えるのは {budget:.1f} GiB です。{note}", ""
 
     def environment(here: settings.Settings) -> Finding:
-        _, card = server.installed(here)
+        _, card = launch.installed(here)
         return True, f"GPU版（{card.name}）" if card else "CPU版（GPUは使いません）", ""
 
     looks = {"モデルのファイル": files, "文脈長": length, "メモリーの見積もり": memory, "サーバー用の環境": environment}

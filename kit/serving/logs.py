@@ -45,7 +45,8 @@ def explain(log: Path, what: str, last: str = "") -> ServerError:
     table = tomllib.loads(Path(__file__).with_name("failures.toml").read_text(encoding="utf-8"))
     for failure in table["failure"]:
         if telling := [line for line in lines if re.search(failure["pattern"], line, re.IGNORECASE)]:
-            shown = "\n".join(dict.fromkeys((telling[0], *said[-4:])))
+            beside = said[-4:] if telling[0] != last else []  # an end from outside: the log knows nothing of it
+            shown = "\n".join(dict.fromkeys((telling[0], *beside)))
             return ServerError(f"{what}\n{shown}", failure["cause"], failure["remedy"])
     raised = [line for line in lines if _RAISED.match(line)]  # the first is the root: later ones only pass it on
     shown = "\n".join(dict.fromkeys((*raised[:1], *lines[-6:])))

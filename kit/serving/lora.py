@@ -44,17 +44,14 @@ _REFUSALS = (
 )
 
 
-def flags(scratch: Path, *, on_card: bool) -> tuple[list[str], dict[str, str]]:
-    """Return what vLLM is started with so that adapters can be loaded, and only by who holds the key.
+def options(*, on_card: bool) -> list[str]:
+    """Return what vLLM is started with so that adapters can be loaded.
 
     Args:
-        scratch: The server's own temporary folder, from where it imports the guard.
         on_card: Whether a card computes: its kernels do not mix, and each place takes memory of the card.
     """
-    shutil.copy(Path(__file__).with_name("guard.py"), scratch / "kit_guard.py")
     places = ["--max-loras", "2" if on_card else str(LOADS + 1), "--max-cpu-loras", str(LOADS + 1)]
-    options = ["--enable-lora", "--max-lora-rank", str(preflight.MAX_RANK), *places, "--middleware", "kit_guard.Guard"]
-    return options, {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "PYTHONPATH": str(scratch)}
+    return ["--enable-lora", "--max-lora-rank", str(preflight.MAX_RANK), *places]
 
 
 def load(server: "Server", folder: str | Path) -> str:

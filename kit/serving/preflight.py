@@ -107,12 +107,15 @@ def check_adapter(folder: Path, base: Path) -> None:
         )
 
 
-def check_unchanged(folder: Path, manifests: Path) -> None:
+def check_unchanged(folder: Path, manifests: Path) -> str:
     """Compare every file with the sha256 taken at the first use; the first use takes it.
 
     Args:
         folder: A model folder that passed ``check_model``.
         manifests: The kit's own folder for manifests: the model's may be read-only, or the very one tampered with.
+
+    Returns:
+        The SHA-256 over the names and hashes of all files: what the model is, wherever its folder lies.
 
     Raises:
         DataError: A file was changed, added or removed since.
@@ -121,9 +124,10 @@ def check_unchanged(folder: Path, manifests: Path) -> None:
     files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter's lock to others
         digests = dict(zip(files, pool.map(digest, files.values()), strict=True))
+    whole = hashlib.sha256(durable.canonical(digests).encode()).hexdigest()
     if not manifest.exists():
         durable.write_atomically(manifest, durable.canonical({"folder": str(folder.resolve()), "files": digests}))
-        return
+        return whole
     known = {}
     with suppress(ValueError, LookupError, TypeError):  # a damaged manifest vouches for nothing
         known = dict(_json(manifest)["files"])
@@ -133,6 +137,7 @@ def check_unchanged(folder: Path, manifests: Path) -> None:
             "モデルを入れ替えたか、ファイルが壊れたか、書き換えられています。",
             f"入れ替えた覚えがあるときだけ、記録を消してから起動し直してください: rm '{manifest}'",
         )
+    return whole
 
 
 def own_context(folder: Path) -> int:

@@ -26,9 +26,8 @@ from typing import Any
 
 from kit import settings, views
 from kit.errors import ParameterError, ServerError, reason
-from kit.serving import logs, lora, preflight
+from kit.serving import launch, logs, lora, preflight
 from kit.trust import durable
-from kit.trust.check import Card, cards
 
 _STATE = "server.json"
 Say = Callable[[str], object]
@@ -45,9 +44,6 @@ SILENCE_S = 900.0
 _CALL_S = 300.0
 PATIENCE_S = 20.0
 """How long a server may take to end by itself before it is killed."""
-# Not handed to the server: other people's secrets, what would change its Python, and routes that only tests may open.
-_WITHHELD = {"KIT_LLM_API_KEY", "HF_TOKEN", "PYTHONPATH", "PYTHONHOME", "VLLM_SERVER_DEV_MODE"}
-_WITHHELD |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +60,7 @@ class Server:
         adapters: Whether LoRA adapters can be loaded while it runs.
         pid: Number of its process, which is also that of its process group.
         log: What it writes.
+        sha256: Hash over all files of the model, as they were when it started.
         found: Whether it was running already.
     """
 
@@ -76,6 +73,7 @@ class Server:
     adapters: bool
     pid: int
     log: Path
+    sha256: str = field(repr=False)
     started: int = field(repr=False)
     key: str = field(repr=False)
     scratch: Path = field(repr=False)
@@ -126,7 +124,10 @@ class Server:
 
     def failure(self) -> ServerError | None:
         """Return why the server ended: the last lines of its log and the likely cause; None while it runs."""
-        return None if self._alive() else logs.explain(self.log, "モデルサーバーが終了しました。")
+        if self._alive():
+            return None
+        child = _CHILDREN.get(self.pid)  # only its parent learns how it ended
+        return logs.explain(self.log, "モデルサーバーが終了しました。", f"exit status {child.wait()}" if child else "")
 
     def _call(self, path: str, body: dict[str, Any] | None = None) -> bytes:
         """Ask the server past the chat client, no proxy between; errors are those of urllib."""
@@ -220,7 +221,7 @@ def serve(
                 return _same(current, plan, port)
             current.stop()  # dead, or left half started by a process that was killed
         say("モデルのファイルを前回と照合しています")
-        preflight.check_unchanged(folder, home / "manifests")
+        plan["sha256"] = preflight.check_unchanged(folder, home / "manifests")
         server = _start(here, plan, port, say)
         try:
             _write(server)  # at once: whoever comes after a killed starter finds the child by it
@@ -241,59 +242,41 @@ def running() -> Server | None:
     return replace(server, found=True) if server and server.ready and server._alive() else None
 
 
-def key_of(url: str) -> str:
-    """Return the key of the running server at an address; "" for any other address."""
+def at(url: str) -> Server | None:
+    """Return the server that ``serve`` started here if its address is this one; None for any other address."""
     server = running()
     place = re.sub(r"^http://localhost\b", "http://127.0.0.1", url.strip().rstrip("/").removesuffix("/v1"))
-    return server.key if server and place == server.url.removesuffix("/v1") else ""
+    return server if server and place == server.url.removesuffix("/v1") else None
 
 
-def _command(programs: Path, card: Card | None, folder: Path, port: int, options: list[str]) -> list[str]:
-    """The one place where the two builds differ: the CPU build's package has no ``vllm`` command."""
-    module = [str(programs / "python"), "-m", "vllm.entrypoints.launchers.api_server.entry", "--model"]
-    form = [str(programs / "vllm"), "serve"] if card else module
-    return [*form, str(folder), "--host", "127.0.0.1", "--port", str(port), *options]
+def key_of(url: str) -> str:
+    """Return the key of the running server at an address; "" for any other address."""
+    server = at(url)
+    return server.key if server else ""
 
 
 def _start(here: settings.Settings, plan: dict[str, Any], port: int, say: Say) -> Server:
     """Start the process of what was planned; nothing is waited for."""
     folder, home = plan["folder"], here.runs / "servers"
-    programs, card = installed(here)
+    programs, card = launch.installed(here)
     cache_gib, note = preflight.check_memory(folder, plan["context"], plan["users"], plan["gpu_fraction"], card)
     if note:
         say(note)
     port = preflight.free_port(port)
-    options = ["--served-model-name", folder.name, "--max-model-len", str(plan["context"]), "--load-format", "safetensors"]
-    options += ["--generation-config", "vllm", "--disable-fastapi-docs", "--disable-uvicorn-access-log"]
-    # Without the flag a model may write blanks without end; it works only with a backend that is named.
-    options += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
-    variables = {"VLLM_HOST_IP": "127.0.0.1", "VLLM_MAX_N_SEQUENCES": "64", "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
-    key, scratch = secrets.token_urlsafe(32), tempfile.mkdtemp(prefix="kit-")  # short: sockets are made in it
-    if plan["adapters"]:
-        allowed, granted = lora.flags(Path(scratch), on_card=bool(card))
-        options, variables = options + allowed, variables | granted
-    if card:
-        options += ["--gpu-memory-utilization", str(plan["gpu_fraction"])]
-    else:
-        # Compiling made no reply faster on CPU and each start slower by 20 s; and it needs a C++ compiler.
-        full = preflight.own_precision(folder) == "float32"
-        options += ["--enforce-eager", "--dtype", "float32" if full else "auto"]
-        variables |= {"VLLM_CPU_KVCACHE_SPACE": str(cache_gib), "TORCHDYNAMO_DISABLE": "1"}
-    variables |= {"VLLM_API_KEY": key, "TMPDIR": scratch, "VLLM_CACHE_ROOT": str(home / "cache")}
-    variables |= {"TORCHINDUCTOR_CACHE_DIR": str(home / "cache" / "inductor")}
-    variables |= {"PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}  # ninja, for GPU kernels
-    inherited = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
+    key, scratch = secrets.token_urlsafe(32), Path(tempfile.mkdtemp(prefix="kit-"))  # short: sockets are made in it
+    command = launch.command(programs, card, folder, port, launch.arguments(plan, card))
+    environment = launch.environment(plan, programs, card, home, scratch, key, cache_gib)
     log = home / "server.log"
     log.unlink(missing_ok=True)
     log.touch(mode=0o600)
     with log.open("ab") as output:
         child = subprocess.Popen(
-            _command(programs, card, folder, port, options), env={**inherited, **settings.OFFLINE_SWITCHES, **variables},
-            cwd=scratch, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-        )
+            command, env=environment, cwd=scratch, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
     _CHILDREN[child.pid] = child
     started = _stat(Path(f"/proc/{child.pid}"))[2]
-    facts: dict[str, Any] = {"pid": child.pid, "started": started, "key": key, "scratch": Path(scratch)}
+    facts: dict[str, Any] = {"pid": child.pid, "started": started, "key": key, "scratch": scratch}
     return Server(f"http://127.0.0.1:{port}/v1", folder.name, **plan, log=log, **facts)
 
 
@@ -331,20 +314,6 @@ def _answers(server: Server, body: dict[str, Any]) -> bool:
         raise logs.explain(server.log, "モデルサーバーが試しの質問を断りました。", reply) from None
     except (OSError, http.client.HTTPException):
         return False
-
-
-def installed(here: settings.Settings) -> tuple[Path, Card | None]:
-    """Return the folder of the server environment's programs, and the card that its build can use."""
-    places = [root / ".venv-server" for root in (here.root, Path(__file__).parents[2])]
-    for place in places:
-        build = place / ".build"
-        on_cpu = build.exists() and build.read_text(encoding="utf-8").strip() == "cpu"
-        card = None if on_cpu else next(iter(cards()), None)
-        if (place / "bin" / ("vllm" if card else "python")).exists():
-            return place / "bin", card
-    raise ServerError(
-        f"サーバー用の環境 {places[0]} がありません。", "vLLM がまだ導入されていません。", "導入してください: make server"
-    )
 
 
 def _same(current: Server, plan: dict[str, Any], port: int) -> Server:

@@ -19,7 +19,7 @@ import aiohttp
 from aiohttp import http_exceptions
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from kit.errors import ServerError, reason
+from kit.errors import ServerError, UnreachableError, reason
 from kit.records import State
 from kit.trust import egress
 
@@ -28,6 +28,7 @@ RETRIES = 2
 _BACKOFF_S = 0.3
 CONNECT_S = 10.0
 """Longest wait for a connection to open; past it the server counts as lost, not as slow."""
+_UNCONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _BUSY = (408, 425, 429)
 _CLOSED = "モデルサーバーへの接続は閉じられています。"
 _T = TypeVar("_T")
@@ -148,22 +149,31 @@ class Wire:
             timeout_s: Longest wait for one try, in seconds, of a stream until its end.
             read: Makes the result of the decoded reply, of None after a stream.
             take: Receives each event of a stream; after the first nothing is tried again, it may have been shown.
+
+        Raises:
+            UnreachableError: No try came through to a server.
+            ChatError: What became of the first try that did, or what no further try would change.
         """
-        begun = False
+        begun, troubles = False, list[ServerError]()
 
         def taking(event: Any) -> None:
             nonlocal begun
             begun = True
             cast(Take, take)(event)
 
-        for tried in range(RETRIES):
+        for tried in range(RETRIES + 1):
+            if tried:
+                await asyncio.sleep(_BACKOFF_S * 2 ** (tried - 1) * random.uniform(0.5, 1.5))
             try:
                 return await self._once(path, body, timeout_s, read, take and taking)
+            except UnreachableError as trouble:
+                troubles.append(trouble)
             except ChatError as trouble:
                 if begun or not trouble.passing:
                     raise
-            await asyncio.sleep(_BACKOFF_S * 2**tried * random.uniform(0.5, 1.5))
-        return await self._once(path, body, timeout_s, read, take and taking)
+                troubles.append(trouble)
+        # A request that broke off and then found nobody was asked once: that is what became of it.
+        raise min(troubles, key=lambda trouble: isinstance(trouble, UnreachableError))
 
     async def _once(self, path: str, body: Body, timeout_s: float, read: Callable[[Any], _T], take: Take | None) -> _T:
         url, method = self._destination.url, "GET" if body is None else "POST"
@@ -176,7 +186,7 @@ class Wire:
                     content = await _stream(response.content, take, url)
                 else:
                     content = await response.read()
-        except aiohttp.ConnectionTimeoutError as trouble:
+        except _UNCONNECTED as trouble:
             raise _lost(url, trouble) from trouble
         except TimeoutError as trouble:
             raise failure("late", f"{timeout_s:g} 秒以内に回答がありませんでした。") from trouble
@@ -255,11 +265,13 @@ def _kind(status: int) -> str:
     return "server" if status >= 500 or status in _BUSY else "request"
 
 
-def _lost(url: str, error: Exception) -> ChatError:
+def _lost(url: str, error: Exception) -> ServerError:
     kind = "certificate" if "certificate" in str(error).lower() else "lost"
     refused = getattr(error, "os_error", error)
     told = reason(refused) if isinstance(refused, OSError) and refused.errno else str(error) or type(error).__name__
-    return failure(kind, f"モデルサーバー {url} と通信できません（{told}）。", url)
+    lost = failure(kind, f"モデルサーバー {url} と通信できません（{told}）。", url)
+    nobody = kind == "lost" and isinstance(error, _UNCONNECTED)
+    return UnreachableError(lost.what, lost.cause, lost.remedy) if nobody else lost
 
 
 def failure(kind: str, what: str, url: str = "") -> ChatError:
