@@ -1,6 +1,5 @@
 """LoRA adapters at run time: names, copies and refusals without a server, then all of it with vLLM and peft's own texts."""
 
-import asyncio
 import io
 import json
 import os
@@ -19,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from kit.answering.llm import LLMReader
 from kit.errors import DataError, ServerError
-from kit.serving import guard, lora, preflight
+from kit.serving import lora, preflight
 from kit.serving.chat import ChatError, connect
 from kit.serving.server import Server, running, serve
 
@@ -314,24 +313,6 @@ def test_an_adapter_of_the_embedding_passes(base, tmp_path):
     folder, place = write_adapter(tmp_path / "one"), "base_model.model.model.embed_tokens.lora_embedding_"
     save_file({f"{place}A": numpy.ones((2, 16), "f"), f"{place}B": numpy.ones((4, 2), "f")}, folder / "adapter_model.safetensors")
     preflight.check_adapter(folder, base)
-
-
-@pytest.mark.parametrize(
-    ("path", "open_"),
-    [("/v1/models", True), ("/v1/load_lora_adapter", True), ("/health", True), ("/metrics", True), ("/adapters", False),
-     ("/adapters/x", False), ("/invocations", False), ("/tokenize", False), ("//v1/models", False), ("/health/x", False)],
-)  # fmt: skip
-def test_the_guard_knows_the_doors(path, open_):
-    sent, inside = [], []
-
-    async def app(scope, receive, send):
-        inside.append(scope["path"])
-
-    async def send(message):
-        sent.append(message)
-
-    asyncio.run(guard.Guard(app)({"type": "http", "path": path}, None, send))
-    assert inside == ([path] if open_ else []) and [m.get("status") for m in sent] == ([] if open_ else [404, None])
 
 
 def test_one_place_more_than_loads_where_the_last_is_mixed_in():
