@@ -19,7 +19,7 @@ from shlex import quote
 from kit.errors import DataError
 from kit.knowledge.texts import UnreadableError, decode, squeeze
 from kit.knowledge.worker import Worker
-from kit.records import EVERYONE, READER_NAME, Document
+from kit.records import EVERYONE, Document, check_readers
 
 MAX_BYTES = 200 * 1024 * 1024
 """A larger file is not read."""
@@ -79,7 +79,7 @@ def load(path: str | Path, *, readers: Sequence[str] | None = None) -> Iterator[
     if readers is None:
         return _documents(named, root, read_acl(folder / ACL_NAME))
     principals = (readers,) if isinstance(readers, str) else tuple(readers)
-    _check_principals(principals, "引数 readers")
+    check_readers(principals, "引数 readers")
     return _documents(named, root, [Rule(0, "*", principals)])
 
 
@@ -186,16 +186,6 @@ def read_acl(path: Path) -> list[Rule]:
         pattern, listed = (record[column] if column < len(record) else "" for column in columns)
         if any(record):
             principals = tuple(item.strip() for item in listed.split(";") if item.strip())
-            _check_principals(principals, f"「{path}」{row}行目の列「閲覧者」")
+            check_readers(principals, f"「{path}」{row}行目の列「閲覧者」")
             rules.append(Rule(row, pattern.replace("\\", "/").removeprefix("./"), principals))
     return rules
-
-
-def _check_principals(principals: Sequence[str], where: str) -> None:
-    for principal in principals:
-        if not READER_NAME.fullmatch(principal):
-            raise DataError(
-                f"{where}の「{principal}」は使えません。",
-                "利用者名・グループ名は半角の英数字と _ . @ - だけで、64文字までです。",
-                "例のように直し、複数なら ; で区切ってください: hr;keiri@example.co.jp",
-            )
