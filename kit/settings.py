@@ -94,7 +94,7 @@ def load(start: Path | None = None) -> Settings:
         SettingsError: kit.toml cannot be read, names an unknown setting, or a value has the wrong type.
     """
     root = find_root(start)
-    file = _read_toml(root / "kit.toml")
+    file = _read_file(root / "kit.toml")
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name, default in _DEFAULTS.items():
@@ -111,15 +111,21 @@ def load(start: Path | None = None) -> Settings:
     return Settings(root=root, **values, sources=sources)
 
 
-def _read_toml(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        return {}
+def read_toml(path: Path, remedy: str = "該当行を直してください。") -> dict[str, Any]:
+    """Read a TOML file that people write.
+
+    Raises:
+        SettingsError: It is missing or no TOML; ``remedy`` says what to do.
+    """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(
-            f"{path} を読み込めません。", f"TOML の書き方に誤りがあります（{error}）。", f"{path} の該当行を直してください。"
-        ) from error
+        cause = f"ファイルがないか、TOML の書き方に誤りがあります（{error}）。"
+        raise SettingsError(f"{path} を読み込めません。", cause, remedy) from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    content = read_toml(path) if path.is_file() else {}
     for name in content:
         if name not in _DEFAULTS:
             raise SettingsError(

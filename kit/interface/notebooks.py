@@ -17,9 +17,9 @@ from typing import Any
 from uuid import uuid4
 
 from kit import settings
-from kit.errors import DataError, ParameterError, RunError, reason
+from kit.errors import DataError, ParameterError, RunError
 from kit.evaluation.sheets import suggestion
-from kit.trust.durable import write_atomically
+from kit.trust.durable import unwritable, write_atomically
 
 _NAMES = {"str": "文字列", "int": "整数", "float": "数値", "bool": "true か false", "list[str]": "文字列のリスト", "list[int]": "整数のリスト"}
 """The types that a parameter may have, and what they are called."""
@@ -159,11 +159,7 @@ def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path
     except PapermillExecutionError as error:
         raise _failed(path, output, error) from error
     except OSError as error:
-        raise RunError(
-            f"{path.stem}: 実行結果を {output.parent} に書き込めません（{reason(error)}）。",
-            "ディスクの空きがないか、書き込み権限がありません。",
-            "空き容量と権限を確かめて、同じコマンドをもう一度実行してください。記録済みの結果から再開します。",
-        ) from error
+        raise unwritable(output, error) from error
     except DeadKernelError as error:
         raise RunError(
             f"{path.stem}: 計算の途中でカーネルが止まりました。", "メモリが足りないか、外から止められました。",
