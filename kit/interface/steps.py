@@ -27,16 +27,6 @@ _REPORT = "reading.json"
 _ROLES = {"gate": "判定", "guardrail": "安全条件", "info": "参考"}
 
 
-class Html:
-    """A piece of HTML that Jupyter shows."""
-
-    def __init__(self, html: str) -> None:
-        self._html = html
-
-    def _repr_html_(self) -> str:
-        return self._html
-
-
 def build_store(project: Project, *, progress: Callable[..., None] | None = None) -> tuple[Store, Added]:
     """Bring a project's store up to date with its ``documents/`` folder: new, changed and vanished files.
 
@@ -133,21 +123,23 @@ def about(project: Project, store: Store, arms: Mapping[str, System]) -> dict[st
     }
 
 
-def show(items: Sequence[Hit] | Sequence[Step] | Criteria) -> Html:
-    """Draw search hits, the steps of an answer, or agreed criteria with their bars as people write them (70%以上)."""
+def show(items: Sequence[Hit] | Sequence[Step] | Criteria) -> Any:
+    """Draw search hits, the steps of an answer, or agreed criteria with their bars as people write them (70%以上), in Jupyter."""
+    from IPython.display import HTML
+
     if isinstance(items, Criteria):
         unjudged = [KpiResult(kpi, 0, 0.0, 0.0, 0.0, None, None, kpi.reason) for kpi in items.kpis]
         agreed = [(_ROLES[k.kpi.role], wording.label(k, "ja"), wording.bar(k, "ja"), k.reason) for k in unjudged]
         people = f"責任者: {items.owner or '未記入'}　承認者: {'、'.join(items.approvers) or '未記入'}"
         risk = f"質問 {items.cases_count} 問、片側の誤り率 {items.alpha * 100:.3g}%、実行できない質問の許容 {items.error_budget * 100:.3g}%"
         head = views.paragraphs(items.title, items.hypothesis, people, risk)
-        return Html(head + views.table(("役割", "KPI", "基準", "その理由"), agreed))
+        return HTML(head + views.table(("役割", "KPI", "基準", "その理由"), agreed))
     hits = [item for item in items if isinstance(item, Hit)]
     if hits:
         rows = [
             (h.rank, f"{h.score:.1f}", f"{h.chunk.title} {h.chunk.place.label}".strip(), h.chunk.document, h.chunk.text[:160])
             for h in hits
         ]
-        return Html(views.table(("順位", "点数", "文書と場所", "ファイル", "本文（先頭）"), rows))
+        return HTML(views.table(("順位", "点数", "文書と場所", "ファイル", "本文（先頭）"), rows))
     steps = [(s.name, s.detail, f"{s.seconds * 1000:.1f} ミリ秒") for s in items if isinstance(s, Step)]
-    return Html(views.table(("段階", "内容", "時間"), steps) if steps else "<p>該当する断片はありません。</p>")
+    return HTML(views.table(("段階", "内容", "時間"), steps) if steps else "<p>該当する断片はありません。</p>")
