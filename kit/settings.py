@@ -9,7 +9,7 @@ import math
 import os
 import tomllib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,6 @@ OFFLINE_SWITCHES = {
     "DO_NOT_TRACK": "1",
 }
 
-_DEFAULTS: dict[str, str | float | tuple[str, ...]] = {
-    "runs": "runs",
-    "prices": (Path(__file__).parents[1] / "data" / "prices.toml").as_posix(),
-    "llm_url": "",
-    "llm_model": "",
-    "llm_timeout_s": 60.0,
-    "allowed_hosts": (),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -57,17 +48,20 @@ class Settings:
     """
 
     root: Path
-    runs: Path
-    prices: Path
-    llm_url: str
-    llm_model: str
-    llm_timeout_s: float
-    allowed_hosts: tuple[str, ...]
     sources: dict[str, str]
+    runs: Path = Path("runs")
+    prices: Path = Path(__file__).parents[1] / "data" / "prices.toml"
+    llm_url: str = ""
+    llm_model: str = ""
+    llm_timeout_s: float = 60.0
+    allowed_hosts: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
         rows = [(name, _shown(getattr(self, name)), source) for name, source in self.sources.items()]
         return views.table(("設定", "値", "出どころ"), rows)
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
 
 
 def go_offline() -> None:
@@ -152,13 +146,13 @@ def _parsed(text: str, default: object) -> object:
 
 
 def _checked(where: str, value: Any, default: object) -> object:
-    if isinstance(default, str) and isinstance(value, str):
-        return value
+    if isinstance(default, (str, Path)) and isinstance(value, str):
+        return type(default)(value)
     if isinstance(default, tuple) and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     if isinstance(default, float) and type(value) in (int, float) and 0 < value < math.inf:
         return float(value)
-    expected = {str: "文字列", float: "0より大きい数値", tuple: "文字列のリスト"}[type(default)]
+    expected = {float: "0より大きい数値", tuple: "文字列のリスト"}.get(type(default), "文字列")
     raise SettingsError(
         f"{where}の値 {value!r} は使えません。", f"{expected}で書く設定です。", "kit.toml の注釈にある例を見て直してください。"
     )
