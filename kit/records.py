@@ -44,18 +44,14 @@ class Place:
     @property
     def label(self) -> str:
         """The place as a Japanese reader would write it, for example ``3頁``; "" when the whole file is meant."""
-        parts = []
-        if self.page:
-            parts.append(f"{self.page}頁")
-        if self.sheet:
-            parts.append(f"シート「{self.sheet}」")
-        if self.row:
-            parts.append(f"{self.row}行目")
-        if self.slide:
-            parts.append(f"スライド{self.slide}")
-        if self.headings:
-            parts.append(" > ".join(self.headings))
-        return " ".join(parts)
+        parts = (
+            (self.page, f"{self.page}頁"),
+            (self.sheet, f"シート「{self.sheet}」"),
+            (self.row, f"{self.row}行目"),
+            (self.slide, f"スライド{self.slide}"),
+            (self.headings, " > ".join(self.headings)),
+        )
+        return " ".join(text for applies, text in parts if applies)
 
 
 @dataclass(frozen=True, slots=True)
