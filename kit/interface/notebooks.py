@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -112,14 +113,11 @@ def check(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
     """Turn command-line texts into values of the declared types; what does not fit is left for ``check`` to refuse."""
-    declared = parameters(path)
-    values: dict[str, Any] = {}
-    for name, text in texts.items():
-        kind = declared[name].type if name in declared else "str"
-        try:
-            values[name] = text if kind == "str" else json.loads(text)
-        except ValueError:
-            values[name] = text
+    values: dict[str, Any] = dict(texts)
+    for name, declared in parameters(path).items():
+        if name in texts and declared.type != "str":
+            with suppress(ValueError):
+                values[name] = json.loads(texts[name])
     return values
 
 
