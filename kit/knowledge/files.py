@@ -62,19 +62,14 @@ def load(path: str | Path, *, readers: Sequence[str] | None = None) -> Iterator[
         DataError: There is no such path, the folder holds no file, or ``acl.csv`` or ``readers`` is wrong.
     """
     root = Path(path).expanduser()
-    if not root.exists():
-        raise DataError(
-            f"「{root}」が見つかりません。",
-            "パスの打ち間違いか、まだ文書を置いていません。",
-            f"場所を確かめてください: ls {quote(str(root.parent))}",
-        )
     folder = root if root.is_dir() else root.parent
-    named = sorted((_name(item, folder), item) for item in (_walk(root) if root.is_dir() else [root]))
+    items = _walk(root) if root.is_dir() else [root] * root.exists()
+    named = sorted((_name(item, folder), item) for item in items)
     if not named:
         raise DataError(
-            f"フォルダ「{root}」に文書がありません。",
-            "中が空か、名前が「.」で始まるファイルしかありません。",
-            f"文書を置いてから、もう一度実行してください: cp 文書のファイル {quote(str(root))}/",
+            f"「{root}」に文書がありません。",
+            "パスの打ち間違いか、中が空か、名前が「.」で始まるファイルしかありません。",
+            f"場所を確かめ、文書を置いてから、もう一度実行してください: ls {quote(str(root))}",
         )
     if readers is None:
         return _documents(named, root, read_acl(folder / ACL_NAME))
