@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def _parse(line: bytes) -> Record:
     return record
 
 
-class JsonLines:
+class JsonLines(AbstractContextManager["JsonLines"]):
     """An open file of records, locked against other writers; use it as a context manager.
 
     Attributes:
@@ -117,9 +117,6 @@ class JsonLines:
                 self._file.truncate(self._end)
             raise unwritable(self._path, error) from error
         self._end += len(line)
-
-    def __enter__(self) -> "JsonLines":
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
