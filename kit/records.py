@@ -9,13 +9,11 @@ Shares and probabilities are 0.0–1.0, times are seconds, money is yen, tokens 
 import dataclasses
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from kit import views
-from kit.errors import DataError
 
 EVERYONE = "everyone"
 """The reader group that a search without a user belongs to, and the readers of a chunk unless said otherwise."""
@@ -366,25 +364,6 @@ class Decision:
         ]
         head = views.paragraphs(f"判定: {self.outcome}", self.reason)
         return head + views.table(("KPI", "結果", "理由"), rows)
-
-
-def check_readers(names: Iterable[str], where: str) -> None:
-    """Refuse a reader who is called what no reader may be, before the name goes into a filter.
-
-    Args:
-        names: Reader names.
-        where: Where they stand, in Japanese, for the message.
-
-    Raises:
-        DataError: One of them is not a ``READER_NAME``.
-    """
-    for name in names:
-        if not READER_NAME.fullmatch(name):
-            raise DataError(
-                f"{where}の「{name[:40]}」は使えません。",
-                "閲覧者名（利用者名・グループ名）は半角の英数字と _ . @ - だけで、64文字までです。",
-                "例のように直してください。acl.csv では、複数なら ; で区切ります: hr;keiri@example.co.jp",
-            )
 
 
 def to_json(record: Any) -> Any:

@@ -10,7 +10,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
@@ -19,7 +19,7 @@ from shlex import quote
 from kit.errors import DataError
 from kit.knowledge.texts import UnreadableError, decode, squeeze
 from kit.knowledge.worker import Worker
-from kit.records import EVERYONE, Document, check_readers
+from kit.records import EVERYONE, READER_NAME, Document
 
 MAX_BYTES = 200 * 1024 * 1024
 """A larger file is not read."""
@@ -184,3 +184,22 @@ def read_acl(path: Path) -> list[Rule]:
             check_readers(principals, f"「{path}」{row}行目の列「閲覧者」")
             rules.append(Rule(row, pattern.replace("\\", "/").removeprefix("./"), principals))
     return rules
+
+
+def check_readers(names: Iterable[str], where: str) -> None:
+    """Refuse a reader who is called what no reader may be, before the name goes into a filter.
+
+    Args:
+        names: Reader names.
+        where: Where they stand, in Japanese, for the message.
+
+    Raises:
+        DataError: One of them is not a ``READER_NAME``.
+    """
+    for name in names:
+        if not READER_NAME.fullmatch(name):
+            raise DataError(
+                f"{where}の「{name[:40]}」は使えません。",
+                "閲覧者名（利用者名・グループ名）は半角の英数字と _ . @ - だけで、64文字までです。",
+                "例のように直してください。acl.csv では、複数なら ; で区切ります: hr;keiri@example.co.jp",
+            )

@@ -22,8 +22,9 @@ from kit import views
 from kit.errors import KitError, StoreError
 from kit.knowledge import japanese
 from kit.knowledge.chunks import split
+from kit.knowledge.files import check_readers
 from kit.knowledge.ranking import Statistics, bm25
-from kit.records import EVERYONE, Chunk, Document, Hit, check_readers, place_from_json, to_json
+from kit.records import EVERYONE, Chunk, Document, Hit, place_from_json, to_json
 
 CANDIDATES = 50
 """Chunks fetched from the full-text index before rescoring; the gold chunk was among them in 99 % of JSQuAD."""
