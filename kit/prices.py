@@ -1,11 +1,11 @@
 """The price table and what one call costs. TCO and break-even live in reporting."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from kit import views
 from kit.errors import SettingsError
+from kit.settings import read_toml
 
 _FIELDS = {
     "machine": ("yen_per_hour",),
@@ -55,13 +55,7 @@ def read_prices(path: Path) -> Prices:
     Raises:
         SettingsError: The file is missing or a price is absent, negative or not a number. Never a silent zero.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(
-            f"単価表 {path} を読み込めません。", f"ファイルがないか、TOML の書き方に誤りがあります（{error}）。",
-            "data/prices.toml を元に直し、kit.toml の prices で場所を指定してください。",
-        ) from error
+    tables = read_toml(path, "data/prices.toml を元に直し、kit.toml の prices で場所を指定してください。")
     values: list[float] = []
     notes: dict[str, str] = {}
     for name, fields in _FIELDS.items():

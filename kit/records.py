@@ -19,7 +19,7 @@ EVERYONE = "everyone"
 """The reader group that a search without a user belongs to, and the readers of a chunk unless said otherwise."""
 
 READER_NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
-"""What a reader may be called; ``fullmatch`` it before a name goes into a filter."""
+"""What a reader may be called (``fullmatch``)."""
 
 Outcome = Literal["GO", "NO-GO", "EXTEND"]
 State = Literal[
@@ -42,18 +42,14 @@ class Place:
     @property
     def label(self) -> str:
         """The place as a Japanese reader would write it, for example ``3頁``; "" when the whole file is meant."""
-        parts = []
-        if self.page:
-            parts.append(f"{self.page}頁")
-        if self.sheet:
-            parts.append(f"シート「{self.sheet}」")
-        if self.row:
-            parts.append(f"{self.row}行目")
-        if self.slide:
-            parts.append(f"スライド{self.slide}")
-        if self.headings:
-            parts.append(" > ".join(self.headings))
-        return " ".join(parts)
+        parts = (
+            (self.page, f"{self.page}頁"),
+            (self.sheet, f"シート「{self.sheet}」"),
+            (self.row, f"{self.row}行目"),
+            (self.slide, f"スライド{self.slide}"),
+            (self.headings, " > ".join(self.headings)),
+        )
+        return " ".join(text for applies, text in parts if applies)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import math
 import os
 import tomllib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,6 @@ OFFLINE_SWITCHES = {
     "DO_NOT_TRACK": "1",
 }
 
-_DEFAULTS: dict[str, str | float | tuple[str, ...]] = {
-    "runs": "runs",
-    "prices": (Path(__file__).parents[1] / "data" / "prices.toml").as_posix(),
-    "llm_url": "",
-    "llm_model": "",
-    "llm_timeout_s": 60.0,
-    "allowed_hosts": (),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -57,17 +48,20 @@ class Settings:
     """
 
     root: Path
-    runs: Path
-    prices: Path
-    llm_url: str
-    llm_model: str
-    llm_timeout_s: float
-    allowed_hosts: tuple[str, ...]
     sources: dict[str, str]
+    runs: Path = Path("runs")
+    prices: Path = Path(__file__).parents[1] / "data" / "prices.toml"
+    llm_url: str = ""
+    llm_model: str = ""
+    llm_timeout_s: float = 60.0
+    allowed_hosts: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
         rows = [(name, _shown(getattr(self, name)), source) for name, source in self.sources.items()]
         return views.table(("設定", "値", "出どころ"), rows)
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
 
 
 def go_offline() -> None:
@@ -94,7 +88,7 @@ def load(start: Path | None = None) -> Settings:
         SettingsError: kit.toml cannot be read, names an unknown setting, or a value has the wrong type.
     """
     root = find_root(start)
-    file = _read_toml(root / "kit.toml")
+    file = _read_file(root / "kit.toml")
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name, default in _DEFAULTS.items():
@@ -111,15 +105,21 @@ def load(start: Path | None = None) -> Settings:
     return Settings(root=root, **values, sources=sources)
 
 
-def _read_toml(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        return {}
+def read_toml(path: Path, remedy: str = "該当行を直してください。") -> dict[str, Any]:
+    """Read a TOML file that people write.
+
+    Raises:
+        SettingsError: It is missing or no TOML; ``remedy`` says what to do.
+    """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(
-            f"{path} を読み込めません。", f"TOML の書き方に誤りがあります（{error}）。", f"{path} の該当行を直してください。"
-        ) from error
+        cause = f"ファイルがないか、TOML の書き方に誤りがあります（{error}）。"
+        raise SettingsError(f"{path} を読み込めません。", cause, remedy) from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    content = read_toml(path) if path.is_file() else {}
     for name in content:
         if name not in _DEFAULTS:
             raise SettingsError(
@@ -146,13 +146,13 @@ def _parsed(text: str, default: object) -> object:
 
 
 def _checked(where: str, value: Any, default: object) -> object:
-    if isinstance(default, str) and isinstance(value, str):
-        return value
+    if isinstance(default, (str, Path)) and isinstance(value, str):
+        return type(default)(value)
     if isinstance(default, tuple) and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     if isinstance(default, float) and type(value) in (int, float) and 0 < value < math.inf:
         return float(value)
-    expected = {str: "文字列", float: "0より大きい数値", tuple: "文字列のリスト"}[type(default)]
+    expected = {float: "0より大きい数値", tuple: "文字列のリスト"}.get(type(default), "文字列")
     raise SettingsError(
         f"{where}の値 {value!r} は使えません。", f"{expected}で書く設定です。", "kit.toml の注釈にある例を見て直してください。"
     )

@@ -81,18 +81,17 @@ class ExtractiveReader:
         """
         begun = perf_counter()
         best, covered = find(f"{question} {also}", hits[: self.top], idf)
-        if not best:
-            step = Step("抽出", "質問の語を含む文がありません", perf_counter() - begun)
-            return Answer(NOT_FOUND, abstained=True, reader=self.name, trace=(step,))
-        confidence = self.confidence(covered)
-        abstained = confidence < self.calibration.threshold
+        confidence = self.confidence(covered) if best else 0.0
         detail = f"語の網羅率 {covered:.2f}、確信度 {confidence:.2f}（しきい値 {self.calibration.threshold:.2f}）"
-        step = Step("抽出", detail, perf_counter() - begun)
-        if abstained:
+        step = Step("抽出", detail if best else "質問の語を含む文がありません", perf_counter() - begun)
+        if not best or confidence < self.calibration.threshold:
             return Answer(NOT_FOUND, confidence=confidence, abstained=True, reader=self.name, trace=(step,))
+        shown = list(best)
+        if len({sentence.hit.chunk.id for sentence in best}) == 1:  # sentences of one chunk are read in their order
+            shown.sort(key=lambda sentence: sentence.hit.chunk.text.find(sentence.text))
         return Answer(
-            text="\n".join(sentence.text for sentence in _in_text_order(best)),
-            citations=tuple(_cite(sentence) for sentence in best),
+            text="\n".join(sentence.text for sentence in shown),
+            citations=tuple(Citation.of(sentence.hit.chunk, sentence.text) for sentence in best),
             confidence=confidence,
             hint=find_span(question, best[0].text),
             reader=self.name,
@@ -135,15 +134,3 @@ def _bare(text: str) -> str:
 def chunk_tokens(chunk: Chunk) -> tuple[str, ...]:
     """Return the tokens of a chunk with its title and headings."""
     return japanese.union(japanese.normalise(index_text(chunk.title, chunk.place.headings, chunk.text)))
-
-
-def _in_text_order(pair: Sequence[Sentence]) -> list[Sentence]:
-    """Two sentences of one chunk read in their order; those of different chunks by score."""
-    if len(pair) == 2 and pair[0].hit.chunk.id == pair[1].hit.chunk.id:
-        text = pair[0].hit.chunk.text
-        return sorted(pair, key=lambda sentence: text.find(sentence.text))
-    return list(pair)
-
-
-def _cite(sentence: Sentence) -> Citation:
-    return Citation.of(sentence.hit.chunk, sentence.text)

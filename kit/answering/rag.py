@@ -113,17 +113,15 @@ class KeywordSearch:
         begun = perf_counter()
         hits = self.store.keyword_search(question, k=5, as_user=user)
         seconds = perf_counter() - begun
-        answer = Answer(
-            NOT_FOUND,
-            abstained=True,
+        first = readable(hits[0])[0] if hits else NOT_FOUND
+        return Answer(
+            first,
+            tuple(Citation.of(hit.chunk, first) for hit in hits[:1]),
+            confidence=float(bool(hits)),
+            abstained=not hits,
             reader=self.name,
             seconds=seconds,
             yen=self._prices.call(seconds),
             hits=tuple(hits),
             trace=(Step("検索", f"{len(hits)} 断片", seconds),),
         )
-        if not hits:
-            return answer
-        first = readable(hits[0])[0]
-        cited = (Citation.of(hits[0].chunk, first),)
-        return dataclasses.replace(answer, text=first, citations=cited, confidence=1.0, abstained=False)

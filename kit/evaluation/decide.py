@@ -79,8 +79,12 @@ def read_decision(folder: str | Path) -> Decision:
 
 def _judge(sealed: Seal, samples: gate.Samples, folder: Path, facts: dict[str, Any]) -> Decision:
     kpis, outcome, reason = gate.judge(sealed.criteria, samples, facts["day"], used=facts["used"])
-    measured = facts | _measured(samples)
-    return Decision(outcome, reason, kpis, sealed, folder, tuple(samples), _states(samples), measured)
+    measured = facts | {  # what follows from the samples
+        "points": {arm: {name: gate.point(name, items) for name in METRICS} for arm, items in samples.items()},
+        "yen": {arm: round(sum(s.yen for s in items), 6) for arm, items in samples.items()},
+    }
+    states = {arm: dict(Counter(sample.state for sample in items)) for arm, items in samples.items()}
+    return Decision(outcome, reason, kpis, sealed, folder, tuple(samples), states, measured)
 
 
 def _compared(decision: Decision, sha256: str) -> Decision:
@@ -137,18 +141,6 @@ def _require_unchanged(evaluation: Evaluation, criteria: Criteria, path: Path) -
             "封印したときの版のキットで判定するか、封印し直して新しい実行にしてください（`kit poc フォルダ --new`）。",
         )
     return finished[0]
-
-
-def _states(samples: gate.Samples) -> dict[str, dict[str, int]]:
-    return {arm: dict(Counter(sample.state for sample in items)) for arm, items in samples.items()}
-
-
-def _measured(samples: gate.Samples) -> dict[str, Any]:
-    """Return the facts that follow from the samples."""
-    return {
-        "points": {arm: {name: gate.point(name, items) for name in METRICS} for arm, items in samples.items()},
-        "yen": {arm: round(sum(s.yen for s in items), 6) for arm, items in samples.items()},
-    }
 
 
 def _used(path: Path, start: ledger.Entry, criteria: Criteria, sha256: str) -> bool:

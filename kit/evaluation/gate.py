@@ -75,12 +75,12 @@ def values(metric: Metric, name: str, samples: Sequence[Sample], *, best: bool) 
     filled = []
     for sample in samples:
         if name in sample.scores:
-            if metric.kind == "p95":
-                filled.append(_seconds(sample, best))
-            elif sample.state == "answered":
-                filled.append(sample.scores[name])
+            favourable = best and sample.state in OPEN_STATES
+            if sample.state == "answered":
+                filled.append(sample.seconds if metric.kind == "p95" else sample.scores[name])
+            elif metric.kind == "p95":
+                filled.append(0.0 if favourable else math.inf)
             else:
-                favourable = best and sample.state in OPEN_STATES
                 more_is_good = metric.higher_is_better or metric.kind == "yen_per_right"  # there, of the right answers
                 filled.append(float(favourable == more_is_good))
     return filled
@@ -99,12 +99,6 @@ def point(name: str, samples: Sequence[Sample]) -> float | None:
     if metric.kind == "yen_per_right":
         return sum(s.yen for s in samples) / sum(found) if sum(found) else None
     return sum(found) / len(found)
-
-
-def _seconds(sample: Sample, best: bool) -> float:
-    if sample.state == "answered":
-        return sample.seconds
-    return 0.0 if best and sample.state in OPEN_STATES else math.inf
 
 
 def _bounds(kpi: Kpi, alpha: float, samples: Sequence[Sample]) -> tuple[float, float, int]:

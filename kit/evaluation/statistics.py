@@ -43,19 +43,12 @@ def quantile_bounds(values: Sequence[float], q: float, alpha: float) -> tuple[fl
     Returns:
         Bounds in the unit of the values; ``inf`` or ``-inf`` where the sample is too small for one.
     """
-    from scipy.stats import binom
+    from scipy.stats import quantile_test
 
-    ordered = sorted(values)
-    n = len(ordered)
-    # P(X_(k) <= quantile) = P(Binomial(n, q) >= k): the largest k with that probability >= 1 - alpha bounds below,
-    # and P(X_(k) >= quantile) = P(Binomial(n, q) <= k - 1): the smallest k with that >= 1 - alpha bounds above.
-    ranks = np.arange(1, n + 1)
-    below = ranks[binom.sf(ranks - 1, n, q) >= 1 - alpha]
-    above = ranks[binom.cdf(ranks - 1, n, q) >= 1 - alpha]
-    return (
-        ordered[below[-1] - 1] if below.size else -math.inf,
-        ordered[above[0] - 1] if above.size else math.inf,
-    )
+    if not len(values):
+        return -math.inf, math.inf
+    low, high = quantile_test(np.asarray(values, dtype=float), p=q).confidence_interval(1 - 2 * alpha)
+    return -math.inf if math.isnan(low) else float(low), math.inf if math.isnan(high) else float(high)
 
 
 def mean_bounds(values: Sequence[float], alpha: float, *, seed: int = 0) -> tuple[float, float]:

@@ -1,18 +1,14 @@
 """Why an answer was wrong: the first station on its way where the gold evidence was lost."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from kit import views
 from kit.evaluation.metrics import cites, contains, first_rank, right
 from kit.records import OPEN_STATES, Case, Row
 
-Cause = Literal[
-    "infrastructure", "candidate_failed", "not_refused", "wrongly_refused", "not_retrieved", "ranked_low", "not_read",
-    "citation_wrong",
-]
-LABELS: dict[Cause, str] = {
+LABELS = {
     "infrastructure": "実行環境の障害",
     "candidate_failed": "回答の生成に失敗",
     "not_refused": "答えがないのに回答した",
@@ -22,6 +18,7 @@ LABELS: dict[Cause, str] = {
     "not_read": "根拠は見つけたが読み取れなかった",
     "citation_wrong": "出典を誤った",
 }
+"""Cause of a wrong answer → what it is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,8 @@ class Failure:
 
     case: Case
     row: Row
-    cause: Cause
+    cause: str
+    """A key of ``LABELS``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +39,7 @@ class Attribution:
 
     def counts(self) -> dict[str, int]:
         """Return Japanese cause → number, most frequent first."""
-        found: dict[str, int] = {}
-        for failure in self.failures:
-            label = LABELS[failure.cause]
-            found[label] = found.get(label, 0) + 1
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
+        return dict(Counter(LABELS[failure.cause] for failure in self.failures).most_common())
 
     def _repr_html_(self) -> str:
         if not self.failures:
@@ -69,7 +63,7 @@ def attribute(cases: Sequence[Case], rows: Mapping[str, Row], *, top: int = 5) -
     return Attribution(tuple(failures))
 
 
-def _cause(case: Case, row: Row, top: int) -> Cause:
+def _cause(case: Case, row: Row, top: int) -> str:
     if row.state in OPEN_STATES:
         return "infrastructure"
     if row.state != "answered":

@@ -4,6 +4,7 @@ import getpass
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -24,12 +25,8 @@ def main() -> None:
 
 def _free_port(first: int = 8888) -> int:
     for port in range(first, first + 50):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        with suppress(OSError):
+            socket.create_server(("127.0.0.1", port)).close()
             return port
     return first
 

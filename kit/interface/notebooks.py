@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -17,9 +18,9 @@ from typing import Any
 from uuid import uuid4
 
 from kit import settings
-from kit.errors import DataError, KitError, ParameterError, RunError, UnreachableError, reason
+from kit.errors import DataError, KitError, ParameterError, RunError, UnreachableError
 from kit.evaluation.sheets import suggestion
-from kit.trust.durable import write_atomically
+from kit.trust.durable import unwritable, write_atomically
 
 _NAMES = {"str": "文字列", "int": "整数", "float": "数値", "bool": "true か false", "list[str]": "文字列のリスト", "list[int]": "整数のリスト"}
 """The types that a parameter may have, and what they are called."""
@@ -112,14 +113,11 @@ def check(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
     """Turn command-line texts into values of the declared types; what does not fit is left for ``check`` to refuse."""
-    declared = parameters(path)
-    values: dict[str, Any] = {}
-    for name, text in texts.items():
-        kind = declared[name].type if name in declared else "str"
-        try:
-            values[name] = text if kind == "str" else json.loads(text)
-        except ValueError:
-            values[name] = text
+    values: dict[str, Any] = dict(texts)
+    for name, declared in parameters(path).items():
+        if name in texts and declared.type != "str":
+            with suppress(ValueError):
+                values[name] = json.loads(texts[name])
     return values
 
 
@@ -161,11 +159,7 @@ def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path
     except PapermillExecutionError as error:
         raise _failed(path, output, error) from error
     except OSError as error:
-        raise RunError(
-            f"{path.stem}: 実行結果を {output.parent} に書き込めません（{reason(error)}）。",
-            "ディスクの空きがないか、書き込み権限がありません。",
-            "空き容量と権限を確かめて、同じコマンドをもう一度実行してください。記録済みの結果から再開します。",
-        ) from error
+        raise unwritable(output, error) from error
     except DeadKernelError as error:
         raise RunError(
             f"{path.stem}: 計算の途中でカーネルが止まりました。", "メモリーが足りないか、外から止められました。",

@@ -29,16 +29,6 @@ _REPORT = "reading.json"
 _ROLES = {"gate": "判定", "guardrail": "安全条件", "info": "参考"}
 
 
-class Html:
-    """A piece of HTML that Jupyter shows."""
-
-    def __init__(self, html: str) -> None:
-        self._html = html
-
-    def _repr_html_(self) -> str:
-        return self._html
-
-
 def build_store(project: Project, *, progress: Callable[..., None] | None = None) -> tuple[Store, Added]:
     """Bring a project's store up to date with its ``documents/`` folder: new, changed and vanished files.
 
@@ -135,42 +125,44 @@ def about(project: Project, store: Store, arms: Mapping[str, System]) -> dict[st
     }
 
 
-def show(items: Sequence[Hit] | Sequence[Step] | Criteria | Stream | Mapping[str, Any] | str) -> Html:
-    """Show a thing to people.
+def show(items: Sequence[Hit] | Sequence[Step] | Criteria | Stream | Mapping[str, Any] | str) -> Any:
+    """Show a thing to people, in Jupyter.
 
     Args:
         items: Search hits, the steps of an answer, agreed criteria with their bars as people write them (70%以上), a
             reply that is being written (its pieces appear as they come), parsed JSON, or a line of text.
     """
+    from IPython.display import HTML
+
     if isinstance(items, str):
-        return Html(views.paragraphs(items))
+        return HTML(views.paragraphs(items))
     if isinstance(items, Mapping):
-        return Html(views.table(("項目", "値"), [*items.items()]))
+        return HTML(views.table(("項目", "値"), [*items.items()]))
     if isinstance(items, Stream):
-        return _streamed(items)
+        return HTML(_streamed(items))
     if isinstance(items, Criteria):
-        return _agreed(items)
+        return HTML(_agreed(items))
     hits = [item for item in items if isinstance(item, Hit)]
     if hits:
         rows = [
             (h.rank, f"{h.score:.1f}", f"{h.chunk.title} {h.chunk.place.label}".strip(), h.chunk.document, h.chunk.text[:160])
             for h in hits
         ]
-        return Html(views.table(("順位", "点数", "文書と場所", "ファイル", "本文（先頭）"), rows))
+        return HTML(views.table(("順位", "点数", "文書と場所", "ファイル", "本文（先頭）"), rows))
     steps = [(s.name, s.detail, f"{s.seconds * 1000:.1f} ミリ秒") for s in items if isinstance(s, Step)]
-    return Html(views.table(("段階", "内容", "時間"), steps) if steps else "<p>該当する断片はありません。</p>")
+    return HTML(views.table(("段階", "内容", "時間"), steps) if steps else "<p>該当する断片はありません。</p>")
 
 
-def _agreed(criteria: Criteria) -> Html:
+def _agreed(criteria: Criteria) -> str:
     unjudged = [KpiResult(kpi, 0, 0.0, 0.0, 0.0, None, None, kpi.reason) for kpi in criteria.kpis]
     agreed = [(_ROLES[k.kpi.role], wording.label(k, "ja"), wording.bar(k, "ja"), k.reason) for k in unjudged]
     people = f"責任者: {criteria.owner or '未記入'}　承認者: {'、'.join(criteria.approvers) or '未記入'}"
     risk = f"質問 {criteria.cases_count} 問、片側の誤り率 {criteria.alpha * 100:.3g}%、実行できない質問の許容 {criteria.error_budget * 100:.3g}%"
     head = views.paragraphs(criteria.title, criteria.hypothesis, people, risk)
-    return Html(head + views.table(("役割", "KPI", "基準", "その理由"), agreed))
+    return head + views.table(("役割", "KPI", "基準", "その理由"), agreed)
 
 
-def _streamed(stream: Stream) -> Html:
+def _streamed(stream: Stream) -> str:
     """Write the pieces as they come; what the whole took stands below."""
     begun, at = time.perf_counter(), []
     for piece in stream:
@@ -178,4 +170,4 @@ def _streamed(stream: Stream) -> Html:
         print(piece, end="", flush=True)  # noqa: T201
     facts = stream.reply.facts if stream.reply else ()
     first = f"最初の文字まで {at[0]:.2f} 秒、{len(at):,} 回に分けて届きました。" if at else "文字は届きませんでした。"
-    return Html(views.paragraphs(first, *facts))
+    return views.paragraphs(first, *facts)

@@ -68,8 +68,3 @@ class Bar:
         self._bar.update(1)
         if total is not None and done == total:
             self._bar.close()
-
-    def __del__(self) -> None:
-        """Draw where it ended: without a total nobody says which call is the last."""
-        if self._bar is not None:
-            self._bar.close()

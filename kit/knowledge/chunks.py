@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from kit.knowledge.japanese import sentences
-from kit.records import Block, Chunk, Document, Place
+from kit.records import Block, Chunk, Document
 
 CHUNK_CHARACTERS = 400
 """Blocks of one place are joined up to this length; a single sentence or table row may be longer."""
@@ -18,7 +18,7 @@ def split(document: Document) -> list[Chunk]:
     """
     pieces = [
         piece
-        for _, blocks in groupby(document.blocks, key=lambda block: _region(block.place))
+        for _, blocks in groupby(document.blocks, key=lambda block: block.place)
         for piece in _pack(list(blocks))
     ]
     return [
@@ -34,10 +34,6 @@ def split(document: Document) -> list[Chunk]:
         )
         for ordinal, piece in enumerate(pieces)
     ]
-
-
-def _region(place: Place) -> tuple[object, ...]:
-    return place.page, place.sheet, place.row, place.slide, place.headings
 
 
 def _pack(blocks: list[Block]) -> Iterator[Block]:

@@ -10,7 +10,7 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
@@ -62,24 +62,19 @@ def load(path: str | Path, *, readers: Sequence[str] | None = None) -> Iterator[
         DataError: There is no such path, the folder holds no file, or ``acl.csv`` or ``readers`` is wrong.
     """
     root = Path(path).expanduser()
-    if not root.exists():
-        raise DataError(
-            f"「{root}」が見つかりません。",
-            "パスの打ち間違いか、まだ文書を置いていません。",
-            f"場所を確かめてください: ls {quote(str(root.parent))}",
-        )
     folder = root if root.is_dir() else root.parent
-    named = sorted((_name(item, folder), item) for item in (_walk(root) if root.is_dir() else [root]))
+    items = _walk(root) if root.is_dir() else [root] * root.exists()
+    named = sorted((_name(item, folder), item) for item in items)
     if not named:
         raise DataError(
-            f"フォルダ「{root}」に文書がありません。",
-            "中が空か、名前が「.」で始まるファイルしかありません。",
-            f"文書を置いてから、もう一度実行してください: cp 文書のファイル {quote(str(root))}/",
+            f"「{root}」に文書がありません。",
+            "パスの打ち間違いか、中が空か、名前が「.」で始まるファイルしかありません。",
+            f"場所を確かめ、文書を置いてから、もう一度実行してください: ls {quote(str(root))}",
         )
     if readers is None:
         return _documents(named, root, read_acl(folder / ACL_NAME))
     principals = (readers,) if isinstance(readers, str) else tuple(readers)
-    _check_principals(principals, "引数 readers")
+    check_readers(principals, "引数 readers")
     return _documents(named, root, [Rule(0, "*", principals)])
 
 
@@ -186,16 +181,25 @@ def read_acl(path: Path) -> list[Rule]:
         pattern, listed = (record[column] if column < len(record) else "" for column in columns)
         if any(record):
             principals = tuple(item.strip() for item in listed.split(";") if item.strip())
-            _check_principals(principals, f"「{path}」{row}行目の列「閲覧者」")
+            check_readers(principals, f"「{path}」{row}行目の列「閲覧者」")
             rules.append(Rule(row, pattern.replace("\\", "/").removeprefix("./"), principals))
     return rules
 
 
-def _check_principals(principals: Sequence[str], where: str) -> None:
-    for principal in principals:
-        if not READER_NAME.fullmatch(principal):
+def check_readers(names: Iterable[str], where: str) -> None:
+    """Refuse a reader who is called what no reader may be, before the name goes into a filter.
+
+    Args:
+        names: Reader names.
+        where: Where they stand, in Japanese, for the message.
+
+    Raises:
+        DataError: One of them is not a ``READER_NAME``.
+    """
+    for name in names:
+        if not READER_NAME.fullmatch(name):
             raise DataError(
-                f"{where}の「{principal}」は使えません。",
-                "利用者名・グループ名は半角の英数字と _ . @ - だけで、64文字までです。",
-                "例のように直し、複数なら ; で区切ってください: hr;keiri@example.co.jp",
+                f"{where}の「{name[:40]}」は使えません。",
+                "閲覧者名（利用者名・グループ名）は半角の英数字と _ . @ - だけで、64文字までです。",
+                "例のように直してください。acl.csv では、複数なら ; で区切ります: hr;keiri@example.co.jp",
             )

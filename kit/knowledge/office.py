@@ -12,16 +12,7 @@ from collections.abc import Iterable, Iterator
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
-from kit.knowledge.texts import (
-    PLAIN,
-    Line,
-    Reading,
-    UnreadableError,
-    choose_title,
-    sections,
-    squeeze,
-    table_rows,
-)
+from kit.knowledge.texts import PLAIN, Line, Reading, UnreadableError, choose_title, sections, squeeze, table_rows
 from kit.records import Block, Place
 
 MAX_UNPACKED = 500 * 1024 * 1024

@@ -12,22 +12,24 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from kit import views
-from kit.errors import DataError, KitError, StoreError
+from kit.errors import KitError, StoreError
 from kit.knowledge import japanese
 from kit.knowledge.chunks import split
+from kit.knowledge.files import check_readers
 from kit.knowledge.ranking import Statistics, bm25
-from kit.records import EVERYONE, READER_NAME, Chunk, Document, Hit, place_from_json, to_json
+from kit.records import EVERYONE, Chunk, Document, Hit, place_from_json, to_json
 
 CANDIDATES = 50
 """Chunks fetched from the full-text index before rescoring; the gold chunk was among them in 99 % of JSQuAD."""
 _BATCH_DOCUMENTS = 50
+_CHUNK = [field.name for field in fields(Chunk)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,7 @@ class Store:
 
     def documents(self) -> dict[str, str]:
         """Return the stored documents: name → content hash."""
-        with _store_errors(self.path):
-            self._table.checkout_latest()
-            rows = self._table.search().select(["document", "document_id"]).limit(None).to_arrow().to_pylist()
-        return {row["document"]: row["document_id"] for row in rows}
+        return {name: content for name, (content, _) in self._known().items()}
 
     def fingerprint(self) -> str:
         """Return a hash of what the store holds and who may read it: names, contents, readers."""
@@ -116,7 +115,7 @@ class Store:
             while batch := list(islice(source, _BATCH_DOCUMENTS)):
                 fresh: dict[str, Document] = {}  # of two with one name the later one counts, as in two batches
                 for document in batch:
-                    _check_readers(document)
+                    check_readers(document.readers, f"文書「{document.name}」の閲覧者")
                     doubts += [f"{document.name}: {doubt}" for doubt in document.doubts]
                     if document.problem:
                         unreadable.append(f"{document.name}: {document.problem}")
@@ -136,9 +135,7 @@ class Store:
         """Return all chunks of one document in order, whoever may read it: for the operator, not for answers."""
         from lancedb.expr import col, lit
 
-        with _store_errors(self.path):
-            self._table.checkout_latest()
-            rows = self._table.search().where(col("document") == lit(document)).limit(None).to_arrow().to_pylist()
+        rows = self._rows(_CHUNK, col("document") == lit(document))
         return sorted((_chunk(row) for row in rows), key=lambda chunk: chunk.ordinal)
 
     def remove(self, names: Sequence[str]) -> None:
@@ -182,10 +179,9 @@ class Store:
         with _store_errors(self.path):
             self._table.checkout_latest()
             version = int(self._table.version)
-            if self._statistics is None or self._statistics[0] != version:
-                columns = ["title", "place", "text", "words"]
-                rows = self._table.search().select(columns).limit(None).to_arrow().to_pylist()
-                self._statistics = version, Statistics.of(_tokens(row) for row in rows)
+        if self._statistics is None or self._statistics[0] != version:
+            rows = self._rows(["title", "place", "text", "words"])
+            self._statistics = version, Statistics.of(_tokens(row) for row in rows)
         return self._statistics[1]
 
     def _candidates(self, query: str, limit: int, user: str) -> list[dict[str, Any]]:
@@ -229,11 +225,16 @@ class Store:
             self._sync()
 
     def _known(self) -> dict[str, tuple[str, frozenset[str]]]:
-        columns = ["document", "document_id", "readers"]
+        rows = self._rows(["document", "document_id", "readers"])
+        return {row["document"]: (row["document_id"], frozenset(_readers(row))) for row in rows}
+
+    def _rows(self, columns: list[str], where: Any = None) -> list[dict[str, Any]]:
+        """Read some columns of all rows, or of those that fit an expression, in the newest state of the table."""
         with _store_errors(self.path):
             self._table.checkout_latest()
-            rows = self._table.search().select(columns).limit(None).to_arrow().to_pylist()
-        return {row["document"]: (row["document_id"], frozenset(_readers(row))) for row in rows}
+            search = self._table.search().select(columns).limit(None)
+            rows: list[dict[str, Any]] = (search if where is None else search.where(where)).to_arrow().to_pylist()
+        return rows
 
     def _replace(self, documents: Sequence[Document]) -> None:
         """Write documents in one commit, so that a kill leaves each of them whole in its old or its new state."""
@@ -281,30 +282,17 @@ def index_text(title: str, headings: Sequence[str], text: str) -> str:
 
 def _row(chunk: Chunk) -> dict[str, Any]:
     searched = japanese.normalise(index_text(chunk.title, chunk.place.headings, chunk.text))
-    return {
-        "id": chunk.id,
-        "document_id": chunk.document_id,
-        "document": chunk.document,
-        "title": chunk.title,
-        "text": chunk.text,
-        "place": json.dumps(to_json(chunk.place), ensure_ascii=False),
-        "words": " ".join(japanese.words(searched)),
-        "ordinal": chunk.ordinal,
+    plain: dict[str, Any] = to_json(chunk)
+    return plain | {
+        "place": json.dumps(plain["place"], ensure_ascii=False),
         "readers": f"|{'|'.join(chunk.readers)}|" if chunk.readers else "",
+        "words": " ".join(japanese.words(searched)),
     }
 
 
 def _chunk(row: Mapping[str, Any]) -> Chunk:
-    return Chunk(
-        id=row["id"],
-        document_id=row["document_id"],
-        document=row["document"],
-        title=row["title"],
-        text=row["text"],
-        place=place_from_json(json.loads(row["place"])),
-        ordinal=row["ordinal"],
-        readers=_readers(row),
-    )
+    same = {name: row[name] for name in _CHUNK}
+    return Chunk(**{**same, "place": place_from_json(json.loads(row["place"])), "readers": _readers(row)})
 
 
 def _readers(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -318,25 +306,11 @@ def _tokens(row: Mapping[str, Any]) -> list[str]:
     return [f"w:{word}" for word in row["words"].split()] + japanese.grams(searched)
 
 
-def _check_readers(document: Document) -> None:
-    for reader in document.readers:
-        if not READER_NAME.fullmatch(reader):
-            raise DataError(
-                f"文書「{document.name}」の閲覧者名「{reader[:40]}」は使えません。",
-                "閲覧者名は半角英数字と . _ @ - だけ、64文字までです。",
-                "名前を直して、もう一度登録してください。",
-            )
-
-
 def _may_read(user: str) -> Any:
     """Return the pre-filter for one user, as an expression; rows without readers are denied to all."""
     from lancedb.expr import col, lit
 
-    if user and not READER_NAME.fullmatch(user):
-        raise DataError(
-            f"閲覧者名「{user[:40]}」は使えません。", "半角英数字と . _ @ - だけ、64文字までの名前ではありません。",
-            "acl.csv に書いた閲覧者名を指定してください。",
-        )
+    check_readers(filter(None, [user]), "指定した閲覧者")
     allowed = [col("readers").contains(lit(f"|{name}|")) for name in dict.fromkeys((EVERYONE, user)) if name]
     return reduce(lambda left, right: left.or_(right), allowed)
 

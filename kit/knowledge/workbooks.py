@@ -8,15 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, time, timedelta
 from typing import Any, NamedTuple
 
-from kit.knowledge.texts import (
-    Reading,
-    choose_title,
-    decode,
-    labelled,
-    looks_like_header,
-    squeeze,
-    table_rows,
-)
+from kit.knowledge.texts import Reading, choose_title, decode, labelled, looks_like_header, squeeze, table_rows
 from kit.records import Block, Place
 
 

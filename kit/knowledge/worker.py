@@ -63,7 +63,7 @@ class _Child(NamedTuple):
     pipe: Connection
 
 
-class Worker:
+class Worker(contextlib.AbstractContextManager["Worker"]):
     """The parent's side: starts the child when needed, restarts it after a death; a context manager.
 
     Args:
@@ -73,9 +73,6 @@ class Worker:
     def __init__(self, seconds: float = PARSE_SECONDS) -> None:
         self._seconds = seconds
         self._child: _Child | None = None
-
-    def __enter__(self) -> "Worker":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -27,27 +27,10 @@ from kit.reporting.wording import Language
 if TYPE_CHECKING:  # it brings the chat client
     from kit.serving.load import LoadTest
 
-BLUE, ORANGE, INK, PALE, GRID = "#0072B2", "#D55E00", "#222222", "#E3EEF5", "#C9CED3"
+BLUE, ORANGE, INK, PALE = "#0072B2", "#D55E00", "#222222", "#E3EEF5"
 _PERCENT = ([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20", "40", "60", "80", "100%"])
 _DEPTH_MARKS = "塗り: 正しく対応\n白抜き: 根拠が検索に出た"
-_STYLE = {
-    "font.family": ["IPAexGothic"],
-    "font.size": 9.8,
-    "text.color": INK,
-    "text.parse_math": False,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": INK,
-    "axes.unicode_minus": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "legend.frameon": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "sovereign-ai-notebook-kit",
-}
+_STYLE = Path(__file__).parent / "templates" / "chart.mplstyle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +93,7 @@ def depth_chart(depths: Sequence[Depth], *, title: str = "") -> Chart:
         ax.set(xlabel="1問あたりの時間（秒）", ylabel="質問に占める割合", title=title, ylim=(0, 1.02))
         ax.set_xlim(0, 1.15 * max((depth.seconds for depth in depths), default=1.0))
         ax.set_yticks(*_PERCENT)
-        ax.grid(axis="y", color=GRID, lw=0.6)
+        ax.grid(axis="y")
         if depths:
             ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), alignment="left", title=_DEPTH_MARKS)
         shares = ((d, f"{d.accuracy:.1%}（{d.low:.1%}〜{d.high:.1%}）、根拠 {d.found}/{d.evidenced}問") for d in depths)
@@ -141,7 +124,7 @@ def load_chart(test: "LoadTest") -> Chart:
         left.yaxis.set_visible(False)
         left.spines["left"].set_visible(False)
         right.set(title="最初の文字までの時間〔ミリ秒〕", ylim=(0, None))
-        right.grid(axis="y", color=GRID, lw=0.6)
+        right.grid(axis="y", lw=0.6)
         right.yaxis.set_major_formatter("{x:,g}")
         for ax in (left, right):
             ax.set(xlabel="同時の件数", xlim=(-0.6, len(levels) - 0.4))

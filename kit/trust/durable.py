@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def _parse(line: bytes) -> Record:
     return record
 
 
-class JsonLines:
+class JsonLines(AbstractContextManager["JsonLines"]):
     """An open file of records, locked against other writers; use it as a context manager.
 
     Attributes:
@@ -81,7 +81,7 @@ class JsonLines:
             # Without a buffer: what a full disk refused would be written again when the file is closed.
             self._file = path.open("a+b", buffering=0)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         try:
             self._lock(path, wait)
             sync_folder(path.parent)
@@ -115,14 +115,8 @@ class JsonLines:
         except OSError as error:
             with suppress(OSError):
                 self._file.truncate(self._end)
-            raise RunError(
-                f"{self._path} に書き込めません（{reason(error)}）。", "ディスクの空きがないか、書き込み権限がありません。",
-                "空きを作ってから同じコマンドをもう一度実行してください。ここまでの記録は残っており、続きから再開します。",
-            ) from error
+            raise unwritable(self._path, error) from error
         self._end += len(line)
-
-    def __enter__(self) -> "JsonLines":
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
@@ -156,11 +150,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> RunError:
+def unwritable(path: Path, error: OSError) -> RunError:
+    """Return the error for a place that the operating system does not let us write to."""
     return RunError(
-        f"{path} に書き込めません（{reason(error)}）。", "ディスクの空きがないか、書き込み権限がありません。",
-        "空き容量と権限を確かめて、もう一度実行してください。",
+        f"{path} に書き込めません（{reason(error)}）。",
+        "ディスクの空きか書き込み権限がないか、同じ名前のものがあります。",
+        "空き容量と権限を確かめて、同じ操作をもう一度実行してください。ここまでの記録は残っており、続きから再開します。",
     )

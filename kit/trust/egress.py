@@ -57,7 +57,7 @@ def resolve(url: str, allowed_hosts: Sequence[str]) -> Destination:
     parsed = _parse(url)
     host = (parsed.raw_host or "").removesuffix(".")
     addresses = _addresses(host)
-    inside = all(_is_inside(address) for address in addresses)
+    inside = all(any(ipaddress.ip_address(address) in network for network in _INSIDE) for address in addresses)
     if not inside and host not in {name.strip().lower() for name in allowed_hosts}:
         line = ", ".join(f'"{name}"' for name in (*allowed_hosts, host))
         raise SettingsError(
@@ -91,7 +91,3 @@ def _addresses(host: str) -> tuple[str, ...]:
             f"確かめるコマンド: getent hosts {host}",
         ) from error
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-def _is_inside(address: str) -> bool:
-    return any(ipaddress.ip_address(address) in network for network in _INSIDE)

@@ -1,0 +1,45 @@
+"""The public surface: the one list that editors, mypy and ``__init__.py`` read; "as" marks a name as meant for others."""
+
+from kit import settings as settings
+from kit.answering.extractive import ExtractiveReader as ExtractiveReader
+from kit.answering.llm import LLMReader as LLMReader
+from kit.answering.rag import KeywordSearch as KeywordSearch, Rag as Rag
+from kit.evaluation.answers import answers as answers
+from kit.evaluation.arms import arms as arms
+from kit.evaluation.calibration import calibrate as calibrate
+from kit.evaluation.cases import read_cases as read_cases, read_development as read_development
+from kit.evaluation.criteria import read_criteria as read_criteria
+from kit.evaluation.decide import decide as decide, read_decision as read_decision
+from kit.evaluation.depths import compare_depths as compare_depths
+from kit.evaluation.evaluate import evaluate as evaluate, rehearse as rehearse
+from kit.evaluation.runs import read_evaluation as read_evaluation
+from kit.improving.adapters import SHAPES as SHAPES, adapter_size as adapter_size, train_tiny as train_tiny
+from kit.improving.attribution import attribute as attribute
+from kit.improving.synonyms import best_replay as best_replay, propose as propose
+from kit.interface.project import find_project as find_project
+from kit.interface.steps import (
+    about as about,
+    build_store as build_store,
+    decided_run as decided_run,
+    open_run as open_run,
+    open_store as open_store,
+    show as show,
+)
+from kit.interface.templates import init as init
+from kit.interface.widgets import Bar as Bar, form as form
+from kit.knowledge.files import load as load
+from kit.knowledge.store import Store as Store
+from kit.prices import read_prices as read_prices
+from kit.reporting.charts import depth_chart as depth_chart, kpi_chart as kpi_chart, load_chart as load_chart
+from kit.reporting.cost import cost as cost
+from kit.reporting.scenario import scenario as scenario
+from kit.reporting.summary import write_summary as write_summary
+from kit.serving.catalogue import recommend as recommend
+from kit.serving.chat import connect as connect
+from kit.serving.load import load_test as load_test
+from kit.serving.local import inspect_model as inspect_model, local_models as local_models
+from kit.serving.server import running as running, serve as serve
+from kit.trust.check import check as check
+from kit.trust.seal import seal as seal
+
+__version__: str
