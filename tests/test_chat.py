@@ -454,7 +454,7 @@ def test_a_model_swapped_under_its_name_voids_all_that_follows(scripted, chat):
 )
 def test_what_the_server_says_of_its_model(scripted, facts, identity):
     scripted.facts = facts
-    with connect(scripted.url) as chat:
+    with connect(scripted.url, model="tiny") as chat:
         assert chat.identity == identity
 
 
@@ -522,12 +522,13 @@ def test_leaving_the_loop_frees_the_server(scripted, chat):
 
 
 def test_ctrl_c_in_a_stream_frees_the_server(scripted, chat):
-    scripted.actions = [events("あ", end=lambda *_: asyncio.sleep(30))]
-    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+    async def interrupts(request, response):
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(30)
+
+    scripted.actions = [events("あ", end=interrupts)]
     with pytest.raises(KeyboardInterrupt):
         list(chat.stream("?"))
-    timer.join()
     _until(lambda: scripted.dropped == 1)
 
 

@@ -592,7 +592,7 @@ def test_vllm_behind_the_gateway(vllm_server, keys, tmp_path, monkeypatch):
         assert send(gateway, "POST", "/invocations", key, {**HELLO, "max_tokens": 1})[0] == 404
     local = http.client.HTTPConnection("127.0.0.1", int(vllm_server.url.split(":")[2].split("/")[0]), timeout=60)
     asked = {**HELLO, "model": vllm_server.model, "max_tokens": 1}
-    assert send(None, "POST", "/invocations", "", asked, {"Content-Type": "application/json"}, local)[0] == 200
+    assert send(None, "POST", "/invocations", "", asked, {"Content-Type": "application/json"}, local)[0] == 404  # its guard
     local.close()
     counted = [row for row in rows(tmp_path) if row["prompt_tokens"]]
     assert [row["completion_tokens"] for row in counted][:2] == [whole.completion_tokens] * 2

@@ -91,7 +91,7 @@ def server(tmp_path, base):
     home = tmp_path / "runs" / "servers"
     home.mkdir(parents=True)
     plan = {"context": 100, "users": 1, "gpu_fraction": 0.9, "adapters": True}
-    facts = {"pid": 1, "log": home / "server.log", "started": 7, "key": "k", "scratch": tmp_path}
+    facts = {"pid": 1, "sha256": "0" * 64, "log": home / "server.log", "started": 7, "key": "k", "scratch": tmp_path}
     return Server("http://127.0.0.1:1/v1", "base", base, **plan, **facts)
 
 

@@ -130,8 +130,8 @@ class Wire:
         told: SimpleQueue[Any] = SimpleQueue()
         end = object()
         future = self.submit(work(told.put))
-        future.add_done_callback(lambda _: told.put(end))
         try:
+            future.add_done_callback(lambda _: told.put(end))
             while (item := told.get()) is not end:
                 yield item
             return self.wait(future)
