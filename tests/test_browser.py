@@ -161,7 +161,7 @@ def test_a_model_is_chosen_and_inspected_before_it_is_started(open_notebook, roo
     fitting.screenshot(path=tmp_path / "01_fitting.png")
 
     inspecting.locator("select").select_option(label="models/plain")
-    told = press(inspecting, "検査する", "メモリの見積もり")
+    told = press(inspecting, "検査する", "メモリーの見積もり")
     assert "8,192 トークン（モデルの上限: 8,192）" in told
     (root / "models" / "plain" / "model.safetensors").write_bytes(b"torn")
     told = press(inspecting, "検査する", "読めません")

@@ -32,7 +32,7 @@ def test_a_model_is_started_asked_measured_and_stopped(out, tiny_model, vllm_pyt
     run("01", out, {"project": str(SAMPLE), "model": str(tiny_model), "context": 2048, "keep_running": False})
     page, (phases, written) = shown(out)
     assert phases.splitlines()[0] == "モデルのファイルを検査しています" and phases.endswith("起動しました\n")
-    assert "メモリの見積もり" in page and "CPU版" in page
+    assert "メモリーの見積もり" in page and "CPU版" in page
     assert len(written) > 20
     assert int(re.search(r"最初の文字まで [\d.]+ 秒、(\d+) 回に分けて届きました", page)[1]) > 10
     assert re.search(r"<td[^>]*>窓口</td><td[^>]*>(経理|人事|総務|情報システム)</td>", page)
