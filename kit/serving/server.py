@@ -91,8 +91,9 @@ class Server:
         Raises:
             ServerError: A process does not end even when it is killed.
         """
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            deadline = time.monotonic() + PATIENCE_S
+        # A killed process always ends, but on a machine short of memory or processors not at once.
+        for sign, patience in ((signal.SIGTERM, PATIENCE_S), (signal.SIGKILL, 3 * PATIENCE_S)):
+            deadline = time.monotonic() + patience
             with suppress(ProcessLookupError):
                 if self._processes():
                     os.killpg(self.pid, sign)
@@ -100,8 +101,8 @@ class Server:
                 time.sleep(0.05)
         if left := self._processes():
             raise ServerError(
-                f"モデルサーバーのプロセス {left} が終了しません。", "GPU のドライバーが応答していないと思われます。",
-                "nvidia-smi が動くか確かめ、動かなければ機械を再起動してください。",
+                f"モデルサーバーのプロセス {left} が終了しません。", "マシンが混み合っているか、GPU のドライバーが応答していません。",
+                "1分ほど待って、もう一度止めてください: kit stop（それでも残るなら、マシンを再起動してください）",
             )
         if child := _CHILDREN.pop(self.pid, None):
             child.wait()  # it has ended; this clears it from the process table
