@@ -111,7 +111,10 @@ def test_a_server_that_the_kit_started_is_known(project):
     state = project / "runs" / "servers" / "server.json"
     state.parent.mkdir(parents=True)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        state.write_text(json.dumps({"url": f"http://127.0.0.1:{server.getsockname()[1]}/v1"}))
+        facts = {"url": f"http://127.0.0.1:{server.getsockname()[1]}/v1", "ready": False}
+        state.write_text(json.dumps(facts))
+        assert item("モデルサーバー").ok is None and "起動の途中" in item("モデルサーバー").found
+        state.write_text(json.dumps(facts | {"ready": True}))
         assert item("モデルサーバー").ok
     assert item("モデルサーバー").ok is False and "kit stop" in item("モデルサーバー").remedy
     state.write_text("torn")

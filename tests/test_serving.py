@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from kit.errors import DataError, ParameterError, ServerError
+from kit.interface import cli
 from kit.serving import guard, launch, logs, server
 from kit.serving.server import at, key_of, running, serve
 from kit.trust.check import Card
@@ -339,6 +340,71 @@ def test_a_start_whose_starter_was_killed_is_cleared_away(plain_model, home, scr
         assert started.pid != left.pid and group(left.pid) == []
 
 
+@pytest.mark.parametrize("stopped_by", [lambda: server.stop(), lambda: cli.main(["stop"])])
+def test_a_start_whose_starter_was_killed_can_be_stopped(plain_model, home, scripted_vllm, stopped_by):
+    with serve(plain_model) as started:
+        server._write(server.replace(started, ready=False))  # as the killed starter left it
+        assert running() is None and stopped_by() in (0, server.replace(started, ready=False))
+        assert group(started.pid) == [] and not (home / "server.json").exists()
+    assert server.stop() is None
+
+
+def test_a_second_ctrl_c_ends_the_patience_and_nothing_is_left(plain_model, home, scripted_vllm, monkeypatch):
+    monkeypatch.setattr(server, "PATIENCE_S", 30.0)
+    scripted_vllm("deaf")
+    started = serve(plain_model)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    begun = time.monotonic()
+    started.stop()
+    timer.join()
+    assert group(started.pid) == [] and time.monotonic() - begun < 20
+
+
+# --- used by several
+
+
+USER = (
+    "import sys, time; from pathlib import Path; from kit.serving.server import serve\n"
+    "with serve(sys.argv[1]) as used:\n"
+    "    print(used.found, flush=True); sys.stdin.readline()"
+)
+
+
+def user(model, home):
+    """Another process in a block around the server, until it is told to go on."""
+    environment = os.environ | {"KIT_RUNS": str(home.parent), "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", USER, model], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def test_a_temporary_server_is_stopped_by_whoever_uses_it_last(plain_model, home, scripted_vllm):
+    with serve(plain_model) as started:
+        other = user(plain_model, home)
+        assert other.stdout.readline() == "True\n"
+    assert running().pid == started.pid, "the other one still uses it"
+    other.communicate("\n", timeout=60)
+    assert (other.returncode, running(), group(started.pid)) == (0, None, [])
+
+
+def test_a_temporary_server_whose_starter_was_killed_ends_with_its_next_use(plain_model, home, scripted_vllm):
+    started = serve(plain_model)
+    started.__enter__()
+    server._HELD[started.pid].pop().close()  # what the kernel does for a process that was killed
+    with serve(plain_model) as again:
+        assert again.found and again.pid == started.pid
+    assert running() is None and group(started.pid) == []
+
+
+def test_a_server_that_was_left_running_on_purpose_stays(plain_model, home, scripted_vllm):
+    started = serve(plain_model)
+    with serve(plain_model) as again:
+        assert again.found
+    assert running().pid == started.pid
+    started.stop()
+
+
 # --- starts that fail
 
 
@@ -429,6 +495,15 @@ def test_the_build_decides_about_the_card(tmp_path, monkeypatch, build, card):
     assert launch.installed(server.settings.load(tmp_path)) == (tmp_path / ".venv-server" / "bin", card)
 
 
+def test_a_program_that_cannot_be_run_leaves_nothing(plain_model, home, scripted_vllm, monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(launch, "command", lambda *_: [str(plain_model / "config.json")])
+    with pytest.raises(ServerError, match="config.json を実行できません") as caught:
+        serve(plain_model)
+    assert "make server" in caught.value.remedy and not list(tmp_path.glob("kit-*"))
+
+
 def test_a_home_that_cannot_be_written(plain_model, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("KIT_RUNS", str(tmp_path / "file"))
@@ -475,6 +550,13 @@ def test_an_unknown_cause_shows_the_log(tmp_path):
     error = logs.explain(log, "終了しました。")
     assert "the root" in error.what and "strange 39" in error.what and "strange 3\n" not in error.what and str(log) in error.remedy
     assert logs.explain(tmp_path / "none.log", "終了しました。").what.startswith("終了しました。")
+
+
+def test_a_log_without_trouble_is_not_taken_for_the_cause(tmp_path):
+    log = tmp_path / "server.log"
+    log.write_text("W1122 03:04:05.6 7 torch/x.py:1] No NUMA\n[W1122 03:04:05.6 x.cpp:1] Warning: no card\nINFO 11-22 ready\n")
+    error = logs.explain(log, "終了しました。")
+    assert (error.what, "外から" in error.cause, str(log) in error.remedy) == ("終了しました。", True, True)
 
 
 def test_every_cause_has_a_remedy():

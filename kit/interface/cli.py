@@ -162,10 +162,9 @@ def _serve(options: argparse.Namespace) -> Result:
 
 
 def _stop(options: argparse.Namespace) -> Result:
-    from kit.serving.server import running
+    from kit.serving.server import stop
 
-    if server := running():
-        server.stop()
+    if server := stop():
         return {"stopped": server.model}, f"{server.model} を止めました。"
     return {"stopped": ""}, "動いているモデルサーバーはありません。"
 

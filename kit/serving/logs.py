@@ -19,7 +19,7 @@ _PHASES = (
 )
 _TAIL = 256 << 10
 # Left out when the cause is looked for: its warnings speak of failures that did not happen.
-_NOISE = re.compile(r"(\([^)]*\) )?(INFO|WARNING)\b|\s*$")
+_NOISE = re.compile(r"(\([^)]*\) )?(INFO|WARNING)\b|\[?[IW]\d{4} |\s*$")
 _RAISED = re.compile(r"[\w.]*(Error|Exception): ")
 _PREFIX = re.compile(r"^\([^)]*\) (ERROR [\d: .-]+\[[^]]*\] ?)?")
 
@@ -49,6 +49,9 @@ def explain(log: Path, what: str, last: str = "") -> ServerError:
             shown = "\n".join(dict.fromkeys((telling[0], *beside)))
             return ServerError(f"{what}\n{shown}", failure["cause"], failure["remedy"])
     raised = [line for line in lines if _RAISED.match(line)]  # the first is the root: later ones only pass it on
+    if not raised and not last:
+        cause, remedy = "ログに異常がないので、外から止められたと思われます（kit stop、強制終了など）。", "もう一度起動してください。"
+        return ServerError(what, cause, f"{remedy}ログ: less '{log}'")
     shown = "\n".join(dict.fromkeys((*raised[:1], *lines[-6:])))
     return ServerError(f"{what}\n{shown}", "すぐ上のログに理由があります。", f"全体を見るには: less '{log}'")
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kit import settings, views
 from kit.errors import ParameterError, ServerError, reason
@@ -48,7 +48,7 @@ PATIENCE_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running vLLM server. In a ``with`` block it is stopped at the end, unless it was found running.
+    """A running vLLM server. A ``with`` block around a start makes it temporary: whoever uses it last stops it.
 
     Attributes:
         url: OpenAI-compatible address, ending in ``/v1``; only this machine reaches it.
@@ -62,6 +62,7 @@ class Server:
         log: What it writes.
         sha256: Hash over all files of the model, as they were when it started.
         found: Whether it was running already.
+        temporary: Whether it is stopped when the last ``with`` block around it ends, in whatever process.
     """
 
     url: str
@@ -79,6 +80,7 @@ class Server:
     scratch: Path = field(repr=False)
     ready: bool = field(default=False, repr=False)
     found: bool = False
+    temporary: bool = field(default=False, repr=False)
 
     @property
     def own(self) -> bool:
@@ -91,14 +93,14 @@ class Server:
         Raises:
             ServerError: A process does not end even when it is killed.
         """
-        # A killed process always ends, but on a machine short of memory or processors not at once.
-        for sign, patience in ((signal.SIGTERM, PATIENCE_S), (signal.SIGKILL, 3 * PATIENCE_S)):
+        # vLLM does not listen while it starts. A killed process always ends, but on a busy machine not at once.
+        for sign, patience in ((signal.SIGTERM, PATIENCE_S if self.ready else 2.0), (signal.SIGKILL, 3 * PATIENCE_S)):
             deadline = time.monotonic() + patience
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, KeyboardInterrupt):  # who presses Ctrl-C again wants no more patience
                 if self._processes():
                     os.killpg(self.pid, sign)
-            while self._processes() and time.monotonic() < deadline:
-                time.sleep(0.05)
+                while self._processes() and time.monotonic() < deadline:
+                    time.sleep(0.05)
         if left := self._processes():
             raise ServerError(
                 f"モデルサーバーのプロセス {left} が終了しません。", "マシンが混み合っているか、GPU のドライバーが応答していません。",
@@ -151,10 +153,19 @@ class Server:
         return [pid for pid, (state, group, _) in found.items() if group == self.pid and state not in "ZX"]
 
     def __enter__(self) -> "Server":
+        _HELD.setdefault(self.pid, []).append(use := self.log.with_name("in-use").open("a"))
+        fcntl.flock(use, fcntl.LOCK_SH)
+        if not self.found:
+            _write(replace(self, temporary=True))
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.found:
+        _HELD[self.pid].pop().close()
+        current = _read(self.log.with_name(_STATE))
+        if current and current.pid == self.pid and not current.temporary:
+            return
+        with self.log.with_name("in-use").open("a") as use, suppress(BlockingIOError):  # somebody else still uses it
+            fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.stop()
 
     def _repr_html_(self) -> str:
@@ -164,6 +175,8 @@ class Server:
         return views.table(("項目", "値"), rows, f"{caption}（プロセス {self.pid}）")
 
 
+_HELD: dict[int, list[IO[str]]] = {}
+"""Locks that say to other processes that a server is in use, by the server's number."""
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
 """Servers that this very process started: only their parent can clear them from the process table."""
 
@@ -235,6 +248,15 @@ def serve(
     return server
 
 
+def stop() -> Server | None:
+    """Stop the server that was started here, be it in the middle of its start; return it, or None where there is none."""
+    server = _read(settings.load().runs / "servers" / _STATE)
+    alive = bool(server and server._processes())
+    if server:
+        server.stop()
+    return server if alive else None
+
+
 def running() -> Server | None:
     """Return the server that ``serve`` started here, in this process or another; clean up after a dead one."""
     server = _read(settings.load().runs / "servers" / _STATE)
@@ -270,11 +292,16 @@ def _start(here: settings.Settings, plan: dict[str, Any], port: int, say: Say) -
     log = home / "server.log"
     log.unlink(missing_ok=True)
     log.touch(mode=0o600)
-    with log.open("ab") as output:
-        child = subprocess.Popen(
-            command, env=environment, cwd=scratch, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
+    try:
+        with log.open("ab") as output:
+            child = subprocess.Popen(
+                command, env=environment, cwd=scratch, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+    except OSError as error:
+        shutil.rmtree(scratch)
+        cause, remedy = "サーバー用の環境が壊れているか、実行する権限がありません。", "導入し直してください: make server"
+        raise ServerError(f"{command[0]} を実行できません（{reason(error)}）。", cause, remedy) from error
     _CHILDREN[child.pid] = child
     started = _stat(Path(f"/proc/{child.pid}"))[2]
     facts: dict[str, Any] = {"pid": child.pid, "started": started, "key": key, "scratch": scratch}
@@ -295,7 +322,8 @@ def _wait(server: Server, say: Say) -> None:
             if (written := server.log.stat().st_size) != size:
                 size, moved = written, time.monotonic()
             elif time.monotonic() - moved > SILENCE_S:
-                raise logs.explain(server.log, f"モデルサーバーの起動が {SILENCE_S:.0f} 秒のあいだ進みませんでした。")
+                what = f"モデルサーバーの起動が {SILENCE_S:.0f} 秒のあいだ進みませんでした。"
+                raise logs.explain(server.log, what, "（ログはここで止まっています）")
             if not trial and (phase := logs.phase(server.log)) != said:
                 say(said := phase)
             time.sleep(0.3)

@@ -120,10 +120,11 @@ def _outside(config: settings.Settings) -> Finding:
 
 def _server(config: settings.Settings) -> Finding:
     url, remedy = config.llm_url, "サーバーを起動するか、kit.toml の llm_url を直してください。"
-    state = config.runs / "servers" / "server.json"  # of the server that kit.serve started
-    if not url and state.exists():
-        with suppress(OSError, ValueError, LookupError, TypeError):
-            url, remedy = str(json.loads(state.read_bytes())["url"]), "サーバーは終了しています。記録を片付けるには: kit stop"
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        state = json.loads((config.runs / "servers" / "server.json").read_bytes())  # of what kit.serve started
+        if not url and not state["ready"]:
+            return None, "起動の途中です（やめるには: kit stop）", ""
+        url, remedy = url or str(state["url"]), remedy if url else "サーバーは終了しています。記録を片付けるには: kit stop"
     if not url:
         return None, "指定なし（抽出型リーダーで動きます）", ""
     address = egress.resolve(url, config.allowed_hosts).addresses[0]
