@@ -499,7 +499,7 @@ def test_a_program_that_cannot_be_run_leaves_nothing(plain_model, home, scripted
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr(launch, "command", lambda *_: [str(plain_model / "config.json")])
-    with pytest.raises(ServerError, match="config.json を実行できません") as caught:
+    with pytest.raises(ServerError, match=r"config\.json を実行できません") as caught:
         serve(plain_model)
     assert "make server" in caught.value.remedy and not list(tmp_path.glob("kit-*"))
 
