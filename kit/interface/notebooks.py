@@ -144,7 +144,10 @@ def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(output, error) from error
     running = output.with_name(f".{output.stem}.running.ipynb")  # saved after every cell; a kill leaves only this
     root = settings.load().root
     connection = _runtime_folder() / f"kernel-{uuid4()}.json"  # the sockets lie beside it

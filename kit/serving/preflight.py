@@ -364,7 +364,7 @@ def _part(path: Path, whole: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _number(path: Path, name: str, value: Any) -> float:
     fits = type(value) in (int, float) and 0 <= value < _HUGE
-    return value if fits else _damaged(path, f"{name} が {_brief(value)} です")
+    return float(value) if fits else _damaged(path, f"{name} が {_brief(value)} です")
 
 
 def _shards(index: Path) -> set[str]:
