@@ -30,15 +30,9 @@ _LAST_WORDS_S = 10.0
 
 
 def poc(
-    path: str | Path,
-    *,
-    url: str = "",
-    model: str = "",
-    context: int = 8192,
-    users: int = 4,
-    gpu_fraction: float = 0.9,
+    path: str | Path, *, url: str = "", model: str = "", context: int = 8192, users: int = 4, gpu_fraction: float = 0.9,
     new: bool = False,
-) -> Decision:
+) -> Decision:  # fmt: skip
     """Run notebooks 00 to 09 on a project and return the decision; stderr gets a line per notebook, and signs of life.
 
     A run that was stopped goes on where it was, as long as criteria, questions and documents are the same.
