@@ -6,7 +6,7 @@ PY := .venv/bin/python
 
 # Handed to the tools through the environment, so that spaces and $ in a value stay what they are.
 export PYTHON TORCH_INDEX OFFLINE UV SERVER BUNDLE UV_BIN
-export URL MODEL STATUS
+export URL MODEL CONTEXT STATUS
 
 FAST := not (slow or notebooks or browser or server or real or long)
 
@@ -27,6 +27,7 @@ help:
 	  '変数:' \
 	  '  URL=http://127.0.0.1:8000/v1   make poc: すでに動いているサーバーを使います' \
 	  '  MODEL=フォルダ                 make poc: このモデルを vLLM で起動して試し、終わったら止めます' \
+	  '  CONTEXT=数                     make poc MODEL=…: 1会話の長さの上限〔トークン、既定 8192〕' \
 	  '  OFFLINE=bundle                 make bundle で作ったフォルダから、ネットワークなしで導入します' \
 	  '  TORCH_INDEX=URL                torch の配布元（GPU なし: https://download.pytorch.org/whl/cpu）' \
 	  '  PYTHON=/usr/bin/python3.11     使う Python（3.11〜3.14）' \
@@ -39,7 +40,7 @@ setup:
 
 poc: setup
 	$(if $(MODEL),@$(MAKE) --no-print-directory server)
-	@$(PY) -m kit poc data/sample $(if $(URL),--url "$$URL") $(if $(MODEL),--model "$$MODEL")
+	@$(PY) -m kit poc data/sample $(if $(URL),--url "$$URL") $(if $(MODEL),--model "$$MODEL" $(if $(CONTEXT),--context "$$CONTEXT"))
 
 lab: setup
 	@$(PY) -m kit.interface.lab

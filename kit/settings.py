@@ -40,7 +40,8 @@ class Settings:
         root: Folder of kit.toml (or the working folder where there is none).
         runs: Folder that takes one folder per run, and the ledger.
         prices: The price table (TOML).
-        llm_url: OpenAI-compatible server, for example ``http://127.0.0.1:8000/v1``; "" for none.
+        llm_url: OpenAI-compatible server, for example ``http://127.0.0.1:8000/v1``, also the candidate of ``kit poc``;
+            "" for none.
         llm_model: Name of the served model; "" takes the only one served.
         llm_timeout_s: Longest wait for one reply, in seconds.
         allowed_hosts: Hosts outside loopback and private ranges that may be called; every summary then says so.

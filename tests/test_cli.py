@@ -11,6 +11,7 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -25,6 +26,7 @@ from kit.interface import cli
 from kit.interface.poc import _heartbeat
 from kit.interface.project import find_project
 from kit.interface.steps import about, build_store
+from kit.serving import server
 from kit.serving.chat import connect
 from kit.trust.durable import JsonLines
 from kit.trust.seal import seal
@@ -332,6 +334,44 @@ def test_ask_before_store_says_what_to_run(kit, here):
     small_project(here / "p")
     _, _, remedy = assert_refused(kit("ask", "p", "日当は"))
     assert "kit store" in remedy
+
+
+@pytest.mark.parametrize(("found", "said"), [(True, "m はすでに http://s/v1 で動いています。"), (False, "m を http://s/v1 で起動しました。")])
+def test_serve_hands_its_options_on_and_says_whether_it_started(kit, monkeypatch, found, said):
+    asked = {}
+
+    def serve(model, **given):
+        asked.update(given, model=model)
+        return SimpleNamespace(url="http://s/v1", model="m", pid=1, log=Path("log"), found=found)
+
+    monkeypatch.setattr(server, "serve", serve)
+    options = ("--gpu-fraction", "0.95", "--port", "8123", "--context", "512", "--users", "2")
+    assert kit("serve", "models/m", *options) == (0, f"{said}止めるには: kit stop\n", "")
+    del asked["progress"]
+    assert asked == {"model": "models/m", "gpu_fraction": 0.95, "port": 8123, "context": 512, "users": 2, "adapters": False}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("serve", "m"), "中断しました。"),
+        (("ask", "p", "?"), "中断しました。"),
+        (("poc", "p"), "中断しました。記録済みの結果は残っています。同じコマンドで続きから再開できます。"),
+        (("store", "p"), "中断しました。記録済みの結果は残っています。同じコマンドで続きから再開できます。"),
+        (("models", "fetch", "a/b"), "中断しました。取得済みの分は残っています。同じコマンドで続きから再開できます。"),
+    ],
+)
+def test_ctrl_c_promises_only_what_was_kept(kit, monkeypatch, command, said):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli._COMMANDS, command[0], interrupted)
+    assert kit(*command) == (130, "", f"\n{said}\n")
+
+
+def test_a_runs_folder_that_cannot_be_written_is_told(kit, here):
+    (here / "runs").write_text("")
+    assert "書き込めません" in assert_refused(kit("run", "00"))[0]
 
 
 @pytest.mark.parametrize("user", ["部長", "a b", "x' OR '1'='1", "a|b", "a" * 65])

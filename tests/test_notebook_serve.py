@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,11 +51,37 @@ def test_a_model_is_started_asked_measured_and_stopped(out, tiny_model, vllm_pyt
 @pytest.mark.server
 def test_a_server_that_runs_already_is_used_and_left_alone(out, vllm_server, monkeypatch):
     monkeypatch.setenv("KIT_RUNS", str(vllm_server.log.parents[1]))
+    monkeypatch.setenv("KIT_LLM_URL", "http://127.0.0.1:9/v1")  # the model that was asked for goes before what is set
+    monkeypatch.setenv("KIT_LLM_MODEL", "other")
     given = {"project": str(SAMPLE), "model": str(vllm_server.folder), "context": vllm_server.context}
     run("01", out, {**given, "keep_running": False})
     page, _ = shown(out)
     assert page.count(vllm_server.url) >= 3 and "起動しました\n" not in page
     assert running().pid == vllm_server.pid
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "url", "asked"),
+    [
+        ("models/m", False, "http://set/v1", {"url": "http://own/v1", "model": "m"}),
+        ("", True, "http://set/v1", {"url": "http://own/v1", "model": "m"}),  # by the button
+        ("", False, "http://set/v1", {}),  # connect() takes what is set
+        ("", False, "", {}),
+        ("", None, "http://set/v1", {}),
+        ("", None, "", None),
+    ],
+)
+def test_a_server_of_this_notebook_goes_before_one_that_is_set(model, own, url, asked):
+    """Own: whether the running server was started by the notebook's kernel; None where none runs."""
+    cells = json.loads((SAMPLE.parents[1] / "notebooks" / "01_serve.ipynb").read_text(encoding="utf-8"))["cells"]
+    (source,) = [text for text in ("".join(cell["source"]) for cell in cells) if "kit.connect(" in text and "chat =" in text]
+    server = SimpleNamespace(url="http://own/v1", model="m", own=own) if own is not None else None
+    kit = SimpleNamespace(
+        running=lambda: server, connect=lambda **given: given, show=str, settings=SimpleNamespace(load=lambda: SimpleNamespace(llm_url=url))
+    )
+    names = {"kit": kit, "model": model, "reader": "llm"}
+    exec(source, names)
+    assert names["chat"] == asked
 
 
 @pytest.mark.server

@@ -2,14 +2,16 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import struct
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from kit.errors import DataError, ServerError
-from kit.serving import catalogue, preflight
+from kit.serving import catalogue, local, preflight
 from kit.trust.check import Card
 
 
@@ -127,6 +129,66 @@ def test_missing_files_are_named(plain_model, tmp_path):
         path.unlink()
     with pytest.raises(DataError, match="safetensors"):
         preflight.check_model(plain_model)
+
+
+SETTINGS = {"max_position_embeddings": 64}
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *[("config.json", content) for content in ([], "x", 3, None)],
+        *[("config.json", {"max_position_embeddings": value}) for value in ("4096", [1], -1, True, float("nan"), 10**400)],
+        *[("config.json", SETTINGS | {name: "x"}) for name in ("rope_scaling", "rope_parameters", "text_config")],
+        *[("config.json", SETTINGS | {"rope_scaling": {"type": "linear", "factor": f}}) for f in (None, "2", float("inf"))],
+        *[("config.json", {"text_config": value}) for value in (3, [1], [])],
+        *[("tokenizer_config.json", content) for content in ([], {"model_max_length": "512"})],
+        *[(INDEX, content) for content in ({}, [], {"weight_map": []}, {"weight_map": {}})],
+        *[(INDEX, {"weight_map": {"a": name}}) for name in ("/etc/passwd", "/a.safetensors", "../x.safetensors", "..", 3, "", None)],
+    ],
+)
+def test_odd_settings_are_told_as_a_damaged_file(plain_model, name, content):
+    (plain_model / name).write_text(json.dumps(content))
+    with pytest.raises(DataError, match=re.escape(f"{name} を読めません")) as caught:
+        preflight.check_model(plain_model)
+    assert len(str(caught.value).splitlines()) == 3
+    (item,) = local.inspect_model(plain_model).items
+    assert item.ok is False and name in item.found
+
+
+def test_an_unhashable_kind_of_scaling_stretches_nothing(plain_model):
+    (plain_model / "config.json").write_text(json.dumps(SETTINGS | {"rope_scaling": {"type": ["linear"], "factor": 2.0}}))
+    assert preflight.own_context(plain_model) == 64
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+ROPE = ANY | st.fixed_dictionaries({"type": st.just("linear") | ANY, "factor": ANY})
+PARTS = {
+    "max_position_embeddings": ANY, "n_positions": ANY, "rope_scaling": ROPE, "rope_parameters": ROPE, "dtype": ANY,
+    "text_config": ANY | st.fixed_dictionaries({"max_position_embeddings": ANY}),
+}  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    config=ANY | st.fixed_dictionaries({}, optional=PARTS),
+    tokenizer=ANY | st.fixed_dictionaries({"model_max_length": ANY}),
+    index=ANY | st.fixed_dictionaries({"weight_map": ANY | st.dictionaries(st.text(), ANY | st.just("model.safetensors"))}),
+)
+def test_any_json_is_taken_or_refused(plain_model, config, tokenizer, index):
+    for name, content in (("config.json", config), ("tokenizer_config.json", tokenizer), (INDEX, index)):
+        (plain_model / name).write_text(json.dumps(content))
+    for read in (preflight.check_model, preflight.own_context, preflight.own_precision):
+        refused = None
+        try:
+            found = read(plain_model)
+        except DataError as error:
+            refused = error
+        assert refused or found is None or isinstance(found, (int, str))
 
 
 # --- the manifest

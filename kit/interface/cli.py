@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"エラー: {error}", file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:
-        print("\n中断しました。記録済みの結果は残っています。同じコマンドで続きから再開できます。", file=sys.stderr)  # noqa: T201
+        print(f"\n中断しました。{options.left}", file=sys.stderr)  # noqa: T201
         return 130
     except BrokenPipeError:  # `kit … | head`: what is left in the buffer must not be written at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
             kind = {"type": _TYPES[options["type"]]} if "type" in options else {}
             sub.add_argument(argument, **options | kind)
         sub.add_argument("--json", action="store_true", help="結果を JSON で表示する")
-        sub.set_defaults(command=_COMMANDS[name])
+        sub.set_defaults(command=_COMMANDS[name], left=verb.get("left", ""))
     return parser
 
 
@@ -110,7 +110,8 @@ def _run(options: argparse.Namespace) -> Result:
 def _poc(options: argparse.Namespace) -> Result:
     from kit.interface.poc import poc, shown
 
-    decision = poc(options.folder, url=options.url, model=options.model, new=options.new)
+    size = {"context": options.context, "users": options.users, "gpu_fraction": options.gpu_fraction}
+    decision = poc(options.folder, url=options.url, model=options.model, new=options.new, **size)
     summary = shown(decision.folder / "summary.html")
     facts = {"decision": decision.outcome, "reason": decision.reason, "summary": summary}
     return facts, f"DECISION: {decision.outcome}  {summary}"
@@ -156,9 +157,11 @@ def _serve(options: argparse.Namespace) -> Result:
     from kit.serving.server import serve
 
     say = partial(print, file=sys.stderr, flush=True)
-    server = serve(options.model, context=options.context, users=options.users, adapters=options.adapters, progress=say)
+    size = {"context": options.context, "users": options.users, "gpu_fraction": options.gpu_fraction}
+    server = serve(options.model, **size, port=options.port, adapters=options.adapters, progress=say)
     facts = {"url": server.url, "model": server.model, "pid": server.pid, "log": str(server.log)}
-    return facts, f"{server.model} を {server.url} で起動しました。止めるには: kit stop"
+    state = "はすでに {} で動いています" if server.found else "を {} で起動しました"
+    return facts, f"{server.model} {state.format(server.url)}。止めるには: kit stop"
 
 
 def _stop(options: argparse.Namespace) -> Result:

@@ -144,11 +144,11 @@ def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
-    output.parent.mkdir(parents=True, exist_ok=True)
     running = output.with_name(f".{output.stem}.running.ipynb")  # saved after every cell; a kill leaves only this
     root = settings.load().root
     connection = _runtime_folder() / f"kernel-{uuid4()}.json"  # the sockets lie beside it
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         execute_notebook(
             path, running, values, progress_bar=False, kernel_name="python3", language="python",
             cwd=path.parent if settings.find_root(path.parent) == root else root,  # cells find the same settings

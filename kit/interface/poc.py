@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from kit import settings
 from kit.errors import ServerError, UnreachableError
@@ -28,15 +29,23 @@ _LAST_WORDS_S = 10.0
 """How long a server that answers nobody any more may take to end and leave its reason in its log."""
 
 
-def poc(path: str | Path, *, url: str = "", model: str = "", new: bool = False) -> Decision:
+def poc(
+    path: str | Path, *, url: str = "", model: str = "", context: int = 8192, users: int = 4, gpu_fraction: float = 0.9,
+    new: bool = False,
+) -> Decision:  # fmt: skip
     """Run notebooks 00 to 09 on a project and return the decision; stderr gets a line per notebook, and signs of life.
 
     A run that was stopped goes on where it was, as long as criteria, questions and documents are the same.
 
     Args:
         path: A folder that ``kit init`` made, or ``data/sample``.
-        url: OpenAI-compatible server that becomes the candidate; "" for the extractive reader.
-        model: Folder of a model that vLLM serves as the candidate while this runs; "" for none.
+        url: OpenAI-compatible server that becomes the candidate; "" takes it from the settings (``llm_url``), and
+            where that is empty, too, the candidate is the extractive reader.
+        model: Folder of a model that vLLM serves as the candidate while this runs, whatever the settings say; "" for
+            none. One that was found running goes on running.
+        context: Longest conversation with ``model``, in tokens.
+        users: Conversations at the same time that the memory of ``model`` is planned for.
+        gpu_fraction: Share of the card's memory that ``model`` may take, 0–1.
         new: Start anew instead of going on.
 
     Raises:
@@ -46,15 +55,26 @@ def poc(path: str | Path, *, url: str = "", model: str = "", new: bool = False) 
     say = partial(print, file=sys.stderr, flush=True)
     project = find_project(path)
     config = settings.load()
+    origin = ""
+    if not (url or model) and (url := config.llm_url):
+        origin = f"（設定 llm_url: {config.sources['llm_url']}。抽出型リーダーを試すには、先頭に KIT_LLM_URL= を付けます）"
     if url:
         check_url(url, config.allowed_hosts)
+    if url and not model:
+        say(f"候補: モデルサーバー {url}{origin}")
     sealed = seal_project(project)
     with ExitStack() as stack:
-        server = stack.enter_context(serve(model, progress=say)) if model else None
+        size: dict[str, Any] = {"context": context, "users": users, "gpu_fraction": gpu_fraction}
+        server = stack.enter_context(serve(model, **size, progress=say)) if model else None
+        if server and server.found:
+            say("はじめから動いていたサーバーなので、終わっても動かしたままにします（止めるには: kit stop）")
+        reached = {"KIT_LLM_URL": server.url, "KIT_LLM_MODEL": server.model} if server else {"KIT_LLM_URL": url} if url else {}
         try:
-            return _run(project, config, sealed, server.url if server else url, new, say)
+            return _run(project, config, sealed, reached, new, say)
         except UnreachableError as error:
-            asked = ("--model", model) if model else ("--url", url) if url else ()
+            usual = poc.__kwdefaults__ or {}
+            sizes = [f"--{name.replace('_', '-')}={value}" for name, value in size.items() if value != usual[name]]
+            asked = ("--model", model, *sizes) if model else ("--url", url) if url else ()
             again = " ".join(map(quote, (shown(Path(sys.executable).with_name("kit")), "poc", str(path), *asked)))
             told = _last_words(server) if server else None
             what, cause = (f"{error.what}\n{told.what}", told.cause + told.remedy) if told else (error.what, error.cause)
@@ -71,16 +91,17 @@ def _last_words(server: Server) -> ServerError | None:
 
 
 def _run(
-    project: Project, config: settings.Settings, sealed: Seal, url: str, new: bool, say: Callable[[str], None]
+    project: Project, config: settings.Settings, sealed: Seal, reached: dict[str, str], new: bool, say: Callable[[str], None]
 ) -> Decision:
+    """Run the notebooks; ``reached`` are the settings by which they find the candidate's server, {} for none."""
     runs, label = config.runs, project.name
     run = new_run(runs, label) if new else open_run(runs, label, sealed, last="summary.html")
     resumed = (run / JOURNAL).exists()
     say(f"{'中断した実行の続き' if resumed else '実行'}: {shown(run)}")
     begun = time.monotonic()
-    offered = {"project": str(project.folder), "run": str(run), "reader": "llm" if url else "extractive"}
+    offered = {"project": str(project.folder), "run": str(run), "reader": "llm" if reached else "extractive"}
     # A second poc on this run is refused at once.
-    with JsonLines(run / "notebooks" / ".running", wait=False), _environment("KIT_LLM_URL", url):
+    with JsonLines(run / "notebooks" / ".running", wait=False), _environment(reached):
         for notebook in notebooks.numbered():
             started = time.monotonic()
             given = {key: offered[key] for key in notebooks.parameters(notebook) if key in offered}
@@ -112,17 +133,16 @@ def _heartbeat(say: Callable[[str], None], name: str, journal: Path) -> Iterator
 
 
 @contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set a variable for the notebooks' kernels, which read it like any other setting; "" leaves it as it is."""
-    before = os.environ.get(name)
-    os.environ |= {name: value} if value else {}
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set variables for the notebooks' kernels, which read them like any other setting."""
+    before = {name: os.environ[name] for name in values if name in os.environ}
+    os.environ |= values
     try:
         yield
     finally:
-        if before is not None:
-            os.environ[name] = before
-        elif value:
-            del os.environ[name]
+        for name in values:
+            os.environ.pop(name, None)
+        os.environ |= before
 
 
 def shown(path: Path) -> str:

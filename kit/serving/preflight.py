@@ -29,8 +29,10 @@ _READ = {".safetensors", ".json", ".jinja", ".model", ".txt", ".vocab", ".tiktok
 _PAPERS = {".md", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"}
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
 _LORA = re.compile(r"base_model\.model\.(.+)\.lora_(embedding_)?([AB])\b.*")
-_STRETCHED = {"linear", "dynamic"}
+_STRETCHED = ("linear", "dynamic")
 """Kinds of RoPE scaling whose factor is not yet in max_position_embeddings (vLLM 0.32, config/model.py)."""
+_HUGE = 1e100
+"""No length or factor is larger: tokenizers without a bound write 1e30."""
 
 
 def folder_of(model: str | Path, root: Path) -> Path:
@@ -49,7 +51,7 @@ def check_model(folder: Path) -> None:
 
     Raises:
         DataError: The folder is no model, holds a file of another kind (pickle, Python), asks for code (``auto_map``),
-            links to the outside, or has damaged weights.
+            links to the outside, or has damaged weights or settings.
     """
     if not (folder / "config.json").is_file():
         _refuse(
@@ -58,9 +60,10 @@ def check_model(folder: Path) -> None:
             "取得するには: kit models fetch モデルID --to models（社外に接続する唯一のコマンドです）",
         )
     _check_content(folder)
-    index = folder / "model.safetensors.index.json"
-    wanted = set(_json(index)["weight_map"].values()) if index.is_file() else {"*.safetensors"}
-    if missing := sorted(name for name in wanted if not any(folder.glob(name))):
+    own_context(folder)  # which reads the settings that a start needs
+    index, stored = folder / "model.safetensors.index.json", {path.name for path in folder.glob("*.safetensors")}
+    wanted = _shards(index) if index.is_file() else stored or {"*.safetensors"}
+    if missing := sorted(wanted - stored):
         _refuse(
             f"モデルの重み {'、'.join(missing[:3])} が {folder} にありません。",
             "コピーが途中で終わったか、safetensors 形式で配布されていないモデルです。",
@@ -144,20 +147,26 @@ def own_context(folder: Path) -> int:
     """Return the longest context the model was made for, in tokens; 0 where its files do not say.
 
     The same rule as vLLM's: the least of config and tokenizer, times the factor of a RoPE scaling that is not in it.
+
+    Raises:
+        DataError: A value that counts is not what it must be.
     """
-    config = _json(folder / "config.json")
-    config = config.get("text_config") or config
-    beside = folder / "tokenizer_config.json"
-    tokenizer = _json(beside) if beside.is_file() else {}
-    named = [*(config.get(name) for name in _CONTEXT), tokenizer.get("model_max_length")]
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    factor = rope.get("factor", 1.0) if rope.get("rope_type", rope.get("type")) in _STRETCHED else 1.0
+    path, beside = folder / "config.json", folder / "tokenizer_config.json"
+    whole = _object(path)
+    config = _part(path, whole, "text_config") or whole
+    tokenizer = _object(beside) if beside.is_file() else {}
+    rope = _part(path, config, "rope_parameters") or _part(path, config, "rope_scaling")
+    stretched = rope.get("rope_type", rope.get("type")) in _STRETCHED
+    factor = _number(path, "factor", rope.get("factor", 1.0)) if stretched else 1.0
+    named = [_number(path, name, config[name]) for name in _CONTEXT if config.get(name) is not None]
+    if (longest := tokenizer.get("model_max_length")) is not None:
+        named.append(_number(beside, "model_max_length", longest))
     return int(min((value for value in named if value), default=0) * factor)
 
 
 def own_precision(folder: Path) -> str:
     """Return the number format that config.json names, for example ``bfloat16``; "" where it names none."""
-    config = _json(folder / "config.json")
+    config = _object(folder / "config.json")
     return str(config.get("dtype") or config.get("torch_dtype") or "")
 
 
@@ -207,7 +216,7 @@ def check_memory(folder: Path, context: int, users: int, gpu_fraction: float, ca
         raise ServerError(
             f"{place}のメモリーが足りません（見積り {one.total_gib:.1f} GiB、使えるのは {budget:.1f} GiB）。",
             f"重みに {one.weights_gib:.1f} GiB、1人分の文脈（{context:,} トークン）に {one.cache_gib:.1f} GiB が要ります。",
-            "context を短くするか、量子化版か小さいモデルを選んでください。目安の表: kit.recommend(gpu_gb=…)",
+            "文脈長（--context）を短くするか、量子化版か小さいモデルを選んでください。目安の表: kit models recommend",
         )
     room = budget - all_.weights_gib - all_.reserve_gib
     if all_.cache_gib <= room:
@@ -229,7 +238,7 @@ def free_port(port: int) -> int:
     except OSError as error:
         raise ServerError(
             f"ポート {port} では起動できません（{reason(error)}）。", "別のプログラムがそのポートを使っています。",
-            f"port を指定しなければ空きを選びます。使っているものを調べるには: ss -ltnp 'sport = :{port}'",
+            f"ポート（--port）を指定しなければ空きを選びます。使っているものを調べるには: ss -ltnp 'sport = :{port}'",
         ) from error
 
 
@@ -338,7 +347,39 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_bytes())
 
 
-def _damaged(path: Path, error: Exception) -> NoReturn:
+def _object(path: Path) -> dict[str, Any]:
+    """Read a file that must hold a JSON object."""
+    try:
+        content = _json(path)
+    except (OSError, ValueError, RecursionError) as error:
+        _damaged(path, error)
+    return content if isinstance(content, dict) else _damaged(path, f"{_brief(content)} は設定の形ではありません")
+
+
+def _part(path: Path, whole: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an object within another; {} where it is missing or null."""
+    part = whole.get(name)
+    return (part or {}) if part is None or isinstance(part, dict) else _damaged(path, f"{name} が {_brief(part)} です")
+
+
+def _number(path: Path, name: str, value: Any) -> float:
+    fits = type(value) in (int, float) and 0 <= value < _HUGE
+    return float(value) if fits else _damaged(path, f"{name} が {_brief(value)} です")
+
+
+def _shards(index: Path) -> set[str]:
+    """Return the names of the weight files that an index lists; all lie beside it."""
+    names = [*_part(index, _object(index), "weight_map").values()]
+    if wrong := [name for name in names if not (isinstance(name, str) and re.fullmatch(r"[^/]+\.safetensors", name))]:
+        _damaged(index, f"重みのファイル名が {_brief(wrong[0])} です")
+    return {*names} or _damaged(index, "weight_map が空です")
+
+
+def _brief(value: object) -> str:
+    return ascii(value)[:60]
+
+
+def _damaged(path: Path, error: object) -> NoReturn:
     cause = "コピーが途中で終わったか、壊れています。"
     _refuse(f"{path.name} を読めません（{error}）。", cause, "元のフォルダからコピーし直してください。")
 
