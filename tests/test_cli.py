@@ -503,7 +503,8 @@ def test_gateway_keys_are_shown_once_and_kept_as_hashes(kit, here):
     assert users.read_text(encoding="utf-8") == "{"
 
 
-def test_gateway_start_says_how_to_connect_and_ends_with_ctrl_c(kit, here, scripted, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_gateway_start_says_how_to_connect_and_ends_with_a_signal(kit, here, scripted, monkeypatch, number):
     assert "kit serve" in assert_refused(kit("gateway", "start"))[2]
     assert "--cert" in assert_refused(kit("gateway", "start", "--url", scripted.url, "--host", "0.0.0.0"))[2]
     key = kit("gateway", "add", "田中")[1].strip()
@@ -514,7 +515,7 @@ def test_gateway_start_says_how_to_connect_and_ends_with_ctrl_c(kit, here, scrip
     monkeypatch.setenv("KIT_LLM_API_KEY", key)
     with connect(url[1]) as chat:
         assert chat.ask("?").text == "はい"
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     shown, left = process.communicate(timeout=30)
     assert (process.returncode, shown, left) == (0, "公開を終わりました。\n", "")
     assert [json.loads(row)["user"] for row in (here / "runs" / "gateway" / "usage.jsonl").read_bytes().splitlines()] == ["田中"] * 2

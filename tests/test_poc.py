@@ -16,7 +16,7 @@ NAMES = ("KIT_LLM_URL", "KIT_LLM_MODEL")
 class Served(SimpleNamespace):
     """A model server that only says where it is."""
 
-    url, model = "http://127.0.0.1:8123/v1", "served"
+    url, model, temporary = "http://127.0.0.1:8123/v1", "served", False
 
     def __enter__(self):
         return self

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -24,6 +25,10 @@ _TYPES = {"int": int, "float": float}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
+    # A closed window or a machine going down ends a command like Ctrl-C: what it started is stopped.
+    ends = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    for number in ends:
+        signal.signal(number, signal.default_int_handler)
     try:
         facts, text = options.command(options)
         print(json.dumps(facts, ensure_ascii=False, indent=1) if options.json else text, flush=True)  # noqa: T201
@@ -35,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # `kit … | head`: what is left in the buffer must not be written at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        for number in ends:
+            signal.signal(number, signal.SIG_DFL)
     return 1 if isinstance(facts, dict) and facts.get("ok") is False else 0  # kit check with a ×
 
 

@@ -42,7 +42,7 @@ def poc(
         url: OpenAI-compatible server that becomes the candidate; "" takes it from the settings (``llm_url``), and
             where that is empty, too, the candidate is the extractive reader.
         model: Folder of a model that vLLM serves as the candidate while this runs, whatever the settings say; "" for
-            none. One that was found running goes on running.
+            none. One that somebody left running on purpose goes on running.
         context: Longest conversation with ``model``, in tokens.
         users: Conversations at the same time that the memory of ``model`` is planned for.
         gpu_fraction: Share of the card's memory that ``model`` may take, 0–1.
@@ -67,7 +67,8 @@ def poc(
         size: dict[str, Any] = {"context": context, "users": users, "gpu_fraction": gpu_fraction}
         server = stack.enter_context(serve(model, **size, progress=say)) if model else None
         if server and server.found:
-            say("はじめから動いていたサーバーなので、終わっても動かしたままにします（止めるには: kit stop）")
+            kept = "使い終えた最後の実行が止めます。" if server.temporary else "終わっても動かしたままにします（止めるには: kit stop）。"
+            say(f"はじめから動いていたサーバーなので、{kept}ほかでも使っていると、応答時間は長めに測られます。")
         reached = {"KIT_LLM_URL": server.url, "KIT_LLM_MODEL": server.model} if server else {"KIT_LLM_URL": url} if url else {}
         try:
             return _run(project, config, sealed, reached, new, say)
