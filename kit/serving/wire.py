@@ -29,6 +29,8 @@ _BACKOFF_S = 0.3
 CONNECT_S = 10.0
 """Longest wait for a connection to open; past it the server counts as lost, not as slow."""
 _UNCONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+TROUBLES = (aiohttp.ClientError, http_exceptions.LineTooLong, TimeoutError)
+"""What breaks a call off (a line too long: an event longer than aiohttp's buffer)."""
 _BUSY = (408, 425, 429)
 _CLOSED = "モデルサーバーへの接続は閉じられています。"
 _T = TypeVar("_T")
