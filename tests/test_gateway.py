@@ -446,38 +446,30 @@ def test_what_is_filled_in_is_within_the_models_context(opened, upstream, keys, 
     assert upstream.seen[-1][3]["max_tokens"] == filled
 
 
-def test_it_follows_a_restarted_server_and_tells_nobody_else(upstream, keys, monkeypatch):
+def test_it_follows_a_restarted_server_and_tells_nobody_else(upstream, keys, tmp_path, monkeypatch):
     """The server that kit.serve started: a process of its own, whose port is another one's when it has gone."""
 
     def started(url, key):
-        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        running = server.Server(
-            url, "tiny", Path(), 2048, 1, 0.5, False, child.pid, Path("log"), "", server._stat(Path(f"/proc/{child.pid}"))[2],
-            key, Path("scratch"),
-        )  # fmt: skip
-        return child, running
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+        ticks, log = server._stat(Path(f"/proc/{child.pid}"))[2], tmp_path / "servers" / "server.log"
+        facts = {"sha256": "", "started": ticks, "key": key, "scratch": tmp_path / "scratch", "ready": True}
+        server._write(server.Server(url, "tiny", tmp_path, 2048, 1, 0.5, False, child.pid, log, **facts))
+        return child
 
-    def stop(child):
-        child.communicate(b"\n")
-
-    other = Upstream()
-    first, found = started(upstream.url, "first-key")
-    second, again = started(other.url, "second-key")
-    state = [found]
-    monkeypatch.setattr(server, "running", lambda: state[0])
+    monkeypatch.setenv("KIT_LLM_API_KEY", "of another server")
+    other, first = Upstream(), started(upstream.url, "first-key")
     with contextlib.closing(other), contextlib.closing(Gateway()) as gateway:
         ask = partial(send, gateway, "POST", "/v1/chat/completions", keys["田中"], HELLO)
         assert ask()[0] == 200 and upstream.seen[-1][3]["max_tokens"] == 2048
-        stop(first)
-        state[0] = None
+        first.communicate(b"\n")
         status, content = ask()
         assert status == 502 and "動いていません" in json.loads(content)["error"]["message"]
         assert len(upstream.seen) == 1  # somebody still listens there
-        state[0] = again
+        second = started(other.url, "second-key")
         assert ask()[0] == 200
         told = [seen[2]["Authorization"] for seen in (*upstream.seen, *other.seen)]
         assert told == ["Bearer first-key", "Bearer second-key"]
-    stop(second)
+        second.communicate(b"\n")
 
 
 def test_refusals_are_readable_as_they_are(opened):
