@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import web
 
-from kit.errors import ServerError, SettingsError, UnreachableError
+from kit.errors import ParameterError, ServerError, SettingsError, UnreachableError
 from kit.serving import server, wire
 from kit.serving.chat import ChatError, connect
 from kit.serving.wire import failure
@@ -204,6 +204,40 @@ def test_the_servers_own_words_are_passed_on(scripted, chat):
     scripted.actions = [400]
     with pytest.raises(ChatError, match=r"HTTP 400 を返しました.*scripted 400"):
         chat.ask("?")
+
+
+def says(status, message):
+    async def act(request):
+        return web.json_response({"error": {"message": message, "type": "BadRequestError", "code": status}}, status=status)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "advice"),
+    [
+        (400, "max_tokens=4096 cannot be greater than max_model_len=2048. Please request fewer", "max_tokens を減ら"),
+        (400, "This model's maximum context length is 2048 tokens. However, your prompt", "max_tokens を減ら"),
+        (400, "「max_tokens」: 4096 までです。", "max_tokens を減ら"),
+        (413, "要求が長すぎます（262,144 バイトまで）。", "max_tokens を減ら"),
+        (400, "n must be 1 when using greedy sampling, got 2.", "schema、regex、n、temperature"),
+        (400, "max_tokens must be at least 1, got 0.", "schema、regex、n、temperature"),
+        (400, "The provided JSON schema contains features not supported by xgrammar.", "schema、regex、n、temperature"),
+        (404, "The model `other` does not exist.", "使える名前"),
+        (404, "このゲートウェイでは使えない機能です。", "/v1 まで"),
+    ],
+)
+def test_the_advice_follows_the_servers_words(scripted, chat, status, message, advice):
+    scripted.actions = [says(status, message)]
+    with pytest.raises(ChatError) as caught:
+        chat.ask("?", adapter="other")
+    assert f"HTTP {status} を返しました（{message}）" in caught.value.what and advice in caught.value.remedy
+
+
+@pytest.mark.parametrize("timeout_s", [-1, float("nan")])
+def test_a_negative_wait_is_refused(scripted, timeout_s):
+    with pytest.raises(ParameterError, match="timeout_s"):
+        connect(scripted.url, timeout_s=timeout_s)
 
 
 def test_a_time_out_is_the_candidates_own_and_frees_the_server(scripted):

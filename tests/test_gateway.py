@@ -17,13 +17,15 @@ import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from kit import connect
-from kit.errors import ParameterError, ServerError, SettingsError
-from kit.serving import gateway as module, keys as users_of
+from kit.errors import ParameterError, RunError, ServerError, SettingsError
+from kit.serving import gateway as module, keys as users_of, server
 from kit.serving.gateway import Gateway
 
 ALLOWED = {
@@ -57,7 +59,7 @@ class Upstream:
     """Answers every method and path at once with 200, and keeps what came."""
 
     def __init__(self):
-        self.seen, self.dropped, self.reply = [], 0, None
+        self.seen, self.dropped, self.reply, self.context = [], 0, None, None
         started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live(started)))
         self._thread.start()
@@ -76,6 +78,8 @@ class Upstream:
 
     async def _handle(self, request):
         body = await request.read()
+        if "Content-Type" not in request.headers:  # the gateway's own question
+            return web.json_response({"data": [{"id": "tiny", "max_model_len": self.context}, {"id": "adapter"}]})
         self.seen.append((request.method, request.raw_path, dict(request.headers), json.loads(body) if body else None))
         try:
             if self.reply:
@@ -435,6 +439,78 @@ def test_what_it_refuses_to_open(upstream, keys, opened, monkeypatch, tmp_path):
         send(first, "GET", "/health", keys["田中"])
 
 
+@pytest.mark.parametrize(("context", "filled"), [(2048, 2048), (4096, 4096), (32_768, 4096), (None, 4096)])
+def test_what_is_filled_in_is_within_the_models_context(opened, upstream, keys, context, filled):
+    upstream.context = context
+    assert send(opened(), "POST", "/v1/chat/completions", keys["田中"], HELLO)[0] == 200
+    assert upstream.seen[-1][3]["max_tokens"] == filled
+
+
+def test_it_follows_a_restarted_server_and_tells_nobody_else(upstream, keys, tmp_path, monkeypatch):
+    """The server that kit.serve started: a process of its own, whose port is another one's when it has gone."""
+
+    def started(url, key):
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+        ticks, log = server._stat(Path(f"/proc/{child.pid}"))[2], tmp_path / "servers" / "server.log"
+        facts = {"sha256": "", "started": ticks, "key": key, "scratch": tmp_path / "scratch", "ready": True}
+        server._write(server.Server(url, "tiny", tmp_path, 2048, 1, 0.5, False, child.pid, log, **facts))
+        return child
+
+    monkeypatch.setenv("KIT_LLM_API_KEY", "of another server")
+    other, first = Upstream(), started(upstream.url, "first-key")
+    with contextlib.closing(other), contextlib.closing(Gateway()) as gateway:
+        ask = partial(send, gateway, "POST", "/v1/chat/completions", keys["田中"], HELLO)
+        assert ask()[0] == 200 and upstream.seen[-1][3]["max_tokens"] == 2048
+        first.communicate(b"\n")
+        status, content = ask()
+        assert status == 502 and "動いていません" in json.loads(content)["error"]["message"]
+        assert len(upstream.seen) == 1  # somebody still listens there
+        second = started(other.url, "second-key")
+        assert ask()[0] == 200
+        told = [seen[2]["Authorization"] for seen in (*upstream.seen, *other.seen)]
+        assert told == ["Bearer first-key", "Bearer second-key"]
+        second.communicate(b"\n")
+
+
+def test_refusals_are_readable_as_they_are(opened):
+    assert "鍵（APIキー）がない".encode() in send(opened(), "GET", "/v1/models")[1]
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[1]", b'{"a": 1}', '{"a": "あ"}'.encode(), b"[" * 100_000])
+def test_a_damaged_list_lets_nobody_in(opened, upstream, keys, users_file, damage):
+    gateway, good = opened(), users_file.read_bytes()
+    users_file.write_bytes(damage)
+    status, content = send(gateway, "GET", "/v1/models", keys["田中"])
+    assert status == 503 and "利用者の一覧を読めない" in json.loads(content)["error"]["message"] and not upstream.seen
+    users_file.write_bytes(good)
+    assert send(gateway, "GET", "/v1/models", keys["田中"])[0] == 200
+
+
+def test_a_full_disk_lets_nobody_in_unrecorded(opened, upstream, keys, tmp_path):
+    gateway = opened()
+    whole = gateway._rows
+    with Path("/dev/full").open("ab", buffering=0) as gateway._rows:
+        assert send(gateway, "GET", "/v1/models", keys["田中"])[0] == 200  # nobody could know; its row waits
+        for _ in range(2):
+            status, content = send(gateway, "GET", "/v1/models", keys["suzuki"])
+            assert status == 503 and "利用記録" in json.loads(content)["error"]["message"]
+    gateway._rows = whole
+    assert len(upstream.seen) == 1 and send(gateway, "GET", "/v1/models", keys["suzuki"])[0] == 200
+    assert [row["user"] for row in rows(tmp_path)] == ["田中", "suzuki"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_three_lines(users_file):
+    users_file.parent.write_text("not a folder")
+    for change in (users_of.add, users_of.remove):
+        with pytest.raises(RunError, match="書き込めません") as caught:
+            change(users_file, "田中")
+        assert len(str(caught.value).splitlines()) == 3
+
+
+def test_localhost_is_loopback(opened):
+    assert opened(host="localhost").url.startswith("http://127.0.0.1:")
+
+
 def test_who_is_taken_off_the_list_is_out_at_once(opened, keys, users_file):
     gateway = opened()
     assert send(gateway, "GET", "/v1/models", keys["田中"])[0] == 200
@@ -582,7 +658,7 @@ def test_vllm_behind_the_gateway(vllm_server, keys, tmp_path, monkeypatch):
         status, content = send(gateway, "POST", "/v1/completions", key, text)
         assert status == 200 and b'"usage":{' not in content and content.endswith(b"data: [DONE]\n\n")
         unnamed = send(gateway, "POST", "/v1/chat/completions", key, {**HELLO, "model": chat.model, "stop": ["。"]})
-        assert unnamed[0] == 200  # the cap that is filled in is cut by the server to what the context leaves
+        assert unnamed[0] == 200  # what is filled in is no more than the context; the server cuts it to what the prompt leaves
         assert send(gateway, "GET", "/health", key)[0] == 200
         assert send(gateway, "GET", "/health")[0] == 401
         status, content = send(gateway, "POST", "/v1/embeddings", key, {"model": chat.model, "input": "あ"})

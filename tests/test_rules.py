@@ -77,4 +77,6 @@ def test_who_names_no_number_gets_the_most():
     for named in ({"max_tokens": 5}, {"max_completion_tokens": 5}):
         sent = json.loads(RULES.made_anew(CHAT, json.dumps(said | named).encode(), "")[0])
         assert {name: sent[name] for name in sent if "tokens" in name} == named
+    for context, filled in ((64, 64), (100, 100), (101, 100), (0, 100)):
+        assert json.loads(RULES.made_anew(CHAT, json.dumps(said).encode(), "", context)[0])["max_tokens"] == filled
     assert "max_tokens" not in json.loads(RULES.made_anew("POST /v1/completions", b'{"prompt": "?"}', "")[0])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kit import prices, settings, views
-from kit.errors import ServerError, SettingsError
+from kit.errors import ParameterError, ServerError, SettingsError
 from kit.serving import replies
 from kit.serving.replies import Reply
 from kit.serving.wire import CONNECT_S, ChatError, Wire, failure
@@ -92,12 +92,15 @@ def connect(url: str = "", *, model: str = "", timeout_s: float = 0.0) -> "Chat"
         timeout_s: Longest wait for one try, in seconds; 0 takes it from the settings.
 
     Raises:
+        ParameterError: ``timeout_s`` is negative.
         SettingsError: No URL is set and no server was started, the URL leads outside and is not named in kit.toml, or
             the price table cannot be read.
         ServerError: Nothing listens there, the key or the path is wrong, or the model is not served.
     """
     from kit.serving import server
 
+    if not timeout_s >= 0:
+        raise ParameterError(f"timeout_s={timeout_s} では接続できません。", "待ち時間が負の値です。", "0以上の秒数にしてください。")
     current = settings.load()
     model = model or current.llm_model
     if not (url := url or current.llm_url) and (started := server.running()):

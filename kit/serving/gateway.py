@@ -8,8 +8,6 @@ as it came: route, headers and body are made anew from what ``gateway.toml`` all
 import asyncio
 import hmac
 import logging
-import os
-import re
 import secrets
 import ssl
 import threading
@@ -21,18 +19,17 @@ from functools import partial
 from typing import Any
 
 import aiohttp
-from aiohttp import http_exceptions, web
+from aiohttp import web
 
 from kit import settings
-from kit.errors import ParameterError, ServerError
-from kit.serving import keys, server
+from kit.errors import DataError, ParameterError, ServerError
+from kit.serving import keys
 from kit.serving.rules import BODY, Refused, Rules
-from kit.serving.wire import CONNECT_S, open_session
-from kit.trust import durable, egress
+from kit.serving.upstream import Row, Upstream, count
+from kit.serving.wire import CONNECT_S, TROUBLES, open_session
+from kit.trust import durable
 
 _UPLOAD_S, _GENERATION_S, _AT_ONCE = 30.0, 900.0, 16  # the last: of a user's requests; further ones wait
-_COUNT = re.compile(rb'"((?:prompt|completion)_tokens)"\s*:\s*(\d+)')  # not to be forged: quotes in a text are escaped
-Row = dict[str, Any]
 
 
 class Gateway:
@@ -41,7 +38,7 @@ class Gateway:
     Its ``url`` is what users' programs call. Each of their requests leaves a JSON line in ``runs/gateway/usage.jsonl``.
 
     Args:
-        url: The model server; "" takes the one that ``kit.serve`` started. Another one's key: ``KIT_LLM_API_KEY``.
+        url: The model server; "" takes the one that ``kit.serve`` started, after its restart, too (see ``Upstream``).
         host: Address to listen on; others than loopback only with a certificate, because keys and questions pass by.
         port: Port; 0 takes a free one.
         cert: Certificate file (PEM); "" for none.
@@ -58,21 +55,14 @@ class Gateway:
         self, url: str = "", *, host: str = "127.0.0.1", port: int = 0, cert: str = "", key: str = "",
         max_tokens: int = 4096,
     ) -> None:  # fmt: skip
+        host = "127.0.0.1" if host == "localhost" else host
         if host not in ("127.0.0.1", "::1") and not cert:
             raise ParameterError(
                 f"{host} では公開しませんでした。", "通信が暗号化されないまま、ほかの機械から届くようになります。",
                 "証明書と秘密鍵を渡してください: kit gateway start --host … --cert FILE --key FILE",
             )
-        here, own = settings.load(), None if url else server.running()
-        if not (url := url or (own.url if own else "")):
-            raise ServerError(
-                "共有するモデルサーバーがありません。", "kit serve で起動したサーバーが動いていません。",
-                "先に起動してください: kit serve モデルのフォルダ",
-            )
-        self._to = egress.resolve(url.strip(), here.allowed_hosts)
-        self._base = self._to.url.rstrip("/").removesuffix("/v1")
-        self._key = server.key_of(self._base) or "".join(os.environ.get("KIT_LLM_API_KEY", "").split())
-        self._users, self._file = (here.runs / "gateway" / name for name in ("users.json", "usage.jsonl"))
+        self._upstream, folder = Upstream(url), settings.load().runs / "gateway"
+        self._users, self._file, self._due = folder / "users.json", folder / "usage.jsonl", b""
         self._rules, self._secret, self._known = Rules(max_tokens), secrets.token_bytes(32), set[Any]()
         self._places = defaultdict[str, asyncio.Semaphore](partial(asyncio.Semaphore, _AT_ONCE))
         started: Future[int] = Future()
@@ -101,7 +91,7 @@ class Gateway:
             if tls := ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if cert else None:
                 tls.load_cert_chain(cert, key or None)
             with self._file.open("ab", buffering=0) as self._rows:  # one write a row: several gateways never mix theirs
-                async with open_session(self._to, self._key, timeout=limit, read_bufsize=2**20) as self._session:
+                async with open_session(self._upstream.first, "", timeout=limit, read_bufsize=2**20) as self._session:
                     await runner.setup()
                     await web.TCPSite(runner, host, port, ssl_context=tls).start()
                     started.set_result(runner.addresses[0][1])
@@ -123,10 +113,15 @@ class Gateway:
             connection.force_close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            user = keys.owner(self._users, request.headers.get("Authorization", "").removeprefix("Bearer "))
+            if not user:  # without a row: strangers could fill the disk
+                return _told(Refused(401, "鍵（APIキー）がないか、違っています。"))
+            self._write()
+        except (DataError, OSError) as error:  # who asks is unknown, or would not be noted: nobody is answered
+            lacking = "利用者の一覧を読めない" if isinstance(error, DataError) else "利用記録を書き込めない"
+            return _told(Refused(503, f"{lacking}ため、ゲートウェイを使えません。管理者に知らせてください。"))
         begun = time.perf_counter()
-        user = keys.owner(self._users, request.headers.get("Authorization", "").removeprefix("Bearer "))
-        if not user:  # without a row: strangers could fill the disk
-            return _told(Refused(401, "鍵（APIキー）がないか、違っています。"))
         self._known.add(request.protocol)
         # 499: the client left. Tokens are pieces of a stream until the server has told its count.
         row: Row = {"user": user, "route": "", "status": 499, "prompt_tokens": None, "completion_tokens": 0}
@@ -139,30 +134,39 @@ class Gateway:
         finally:
             ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             row |= {"time": ended, "seconds": round(time.perf_counter() - begun, 4)}
-            self._rows.write((durable.canonical(row) + "\n").encode())
+            self._due += (durable.canonical(row) + "\n").encode()
+            with suppress(OSError):  # the next request waits for what a full disk has not taken
+                self._write()
+
+    def _write(self) -> None:
+        while self._due:
+            self._due = self._due[self._rows.write(self._due) :]
 
     async def _answer(self, request: web.BaseRequest, row: Row) -> web.StreamResponse:
         path, body, shown = request.raw_path, None, True  # as it was sent: not decoded, and with its query
         if (route := f"{request.method} {path}") not in self._rules:
             raise Refused(404, "このゲートウェイでは使えない機能です。")
         row["route"] = path
+        content = await _read(request)  # may take its time: the server is looked for after it
+        base, key = await self._upstream.place()
         if request.method == "POST":
             salt = hmac.digest(self._secret, row["user"].encode(), "sha256").hex()
-            body, shown = self._rules.made_anew(route, await _read(request), salt)
+            context = await self._upstream.context(self._session, base, key)
+            body, shown = self._rules.made_anew(route, content, salt, context)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        sent: dict[str, Any] = {"data": body, "headers": {"Content-Type": "application/json"}, "allow_redirects": False}
+        sent: dict[str, Any] = {"data": body, "headers": key | {"Content-Type": "application/json"}}
         try:
-            async with self._session.request(request.method, self._base + path, **sent) as reply:
+            async with self._session.request(request.method, base + path, allow_redirects=False, **sent) as reply:
                 if reply.status != 200 or reply.content_type != "text/event-stream":
                     return _whole(reply.status, reply.content_type, await reply.read(), row)
                 await response.prepare(request)
                 async for line in reply.content:  # an event is a line and an empty one
                     row["completion_tokens"] += row["prompt_tokens"] is None and line.startswith(b"data: {")
-                    _count(line, row)
+                    count(line, row)
                     if line.strip() and (shown or b'"choices":[]' not in line):
                         await response.write(line + b"\n")
                 row["status"] = 200
-        except (aiohttp.ClientError, http_exceptions.LineTooLong, TimeoutError) as trouble:
+        except TROUBLES as trouble:
             refused = Refused(504 if isinstance(trouble, TimeoutError) else 502, "モデルサーバーと通信できません。")
             if not response.prepared:
                 raise refused from trouble
@@ -172,7 +176,7 @@ class Gateway:
 
 
 def _told(refused: Refused) -> web.Response:
-    return web.json_response(refused.body, status=refused.status)
+    return web.json_response(refused.body, status=refused.status, dumps=durable.canonical)
 
 
 async def _read(request: web.BaseRequest) -> bytes:
@@ -189,10 +193,5 @@ def _whole(status: int, kind: str, content: bytes, row: Row) -> web.Response:
     if status != 200 and (status in (401, 403) or not 400 <= status < 500 or b'"error"' not in content):
         raise Refused(404 if status == 404 else 502, f"モデルサーバーはこの要求に答えられません（HTTP {status}）。")
     row["status"] = status
-    _count(content, row)
+    count(content, row)
     return web.Response(body=content, status=status, content_type=kind)
-
-
-def _count(content: bytes, row: Row) -> None:
-    for name, number in _COUNT.findall(content):
-        row[name.decode()] = int(number)

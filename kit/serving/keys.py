@@ -24,6 +24,7 @@ def add(file: Path, name: str) -> str:
     Raises:
         ParameterError: The name is taken, or holds other than letters, digits and ``. @ _ -``.
         DataError: The file is damaged.
+        RunError: The folder cannot be written.
     """
     key = f"kit-{secrets.token_urlsafe(32)}"
     with _changing(file) as users:
@@ -51,8 +52,11 @@ def remove(file: Path, name: str) -> None:
 def read(file: Path) -> dict[str, str]:
     """Return name → hash of all users; raises DataError when the file is damaged."""
     try:
-        return dict(json.loads(file.read_bytes())) if file.exists() else {}
-    except (OSError, ValueError, TypeError) as error:
+        users: dict[str, str] = json.loads(file.read_bytes()) if file.exists() else {}
+        if not all(re.fullmatch(r"[0-9a-f]{64}", known) for known in users.values()):
+            raise ValueError("not a hash")
+        return users
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         cause, remedy = (
             "手で書き換えられたか、権限がありません。",
             f"移してから、利用者を加え直します: mv {file} {file}.old",
@@ -71,8 +75,12 @@ def owner(file: Path, key: str) -> str:
 @contextmanager
 def _changing(file: Path) -> Iterator[dict[str, str]]:
     """Let one change at a time go on, so that none brings back what another has taken away."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with file.with_suffix(".lock").open("a") as lock:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        opened = file.with_suffix(".lock").open("a")
+    except OSError as error:
+        raise durable.unwritable(file, error) from error
+    with opened as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         users = read(file)
         yield users

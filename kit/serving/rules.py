@@ -37,13 +37,15 @@ class Rules:
     def __contains__(self, route: str) -> bool:
         return route in self._checks
 
-    def made_anew(self, route: str, content: bytes, salt: str) -> tuple[bytes, bool]:
+    def made_anew(self, route: str, content: bytes, salt: str, context: int = 0) -> tuple[bytes, bool]:
         """Return the body to pass on, and whether the client asked to be shown a stream's usage.
 
         Args:
             route: Method and path.
             content: What the client sent.
             salt: Keeps the prompt cache of its user apart, so that nobody can time what others have asked.
+            context: Longest conversation of the model, in tokens: vLLM refuses to be asked for more, and cuts what
+                the prompt leaves no room for by itself. 0 where it is unknown.
 
         Raises:
             Refused: It is no JSON object, or holds something that the route does not allow.
@@ -58,7 +60,7 @@ class Rules:
             if body.get("stream"):
                 body["stream_options"] = {"include_usage": True}
             if "messages" in body and not body.keys() & {"max_tokens", "max_completion_tokens"}:
-                body["max_tokens"] = self._max_tokens
+                body["max_tokens"] = min(self._max_tokens, context or self._max_tokens)
             return json.dumps(body | {"cache_salt": salt}, ensure_ascii=False, allow_nan=False).encode(), shown
         except fastjsonschema.JsonSchemaValueException as wrong:
             raise Refused(400, self._told(wrong)) from None

@@ -9,9 +9,11 @@ import asyncio
 import concurrent.futures
 import json
 import random
+import re
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
@@ -29,7 +31,11 @@ _BACKOFF_S = 0.3
 CONNECT_S = 10.0
 """Longest wait for a connection to open; past it the server counts as lost, not as slow."""
 _UNCONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+TROUBLES = (aiohttp.ClientError, http_exceptions.LineTooLong, TimeoutError)
+"""What breaks a call off (a line too long: an event longer than aiohttp's buffer)."""
 _BUSY = (408, 425, 429)
+_LONG = re.compile(r"context[ _](length|size)|max_(completion_)?tokens(=\d+ cannot be greater|」: \d+ まで)|長すぎます")
+"""How vLLM, other servers and the gateway say that it was too much."""
 _CLOSED = "モデルサーバーへの接続は閉じられています。"
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -44,15 +50,20 @@ _ADVICE = {
     "certificate": ("社内の認証局の証明書が登録されていません。", "渡し方: export SSL_CERT_FILE=/path/to/ca.pem"),
     "unreadable": ("応答が途切れたか、OpenAI 互換ではありません。", "確かめるコマンド: curl {url}/models"),
     "key": ("鍵（APIキー）がないか、違っています。", "鍵は環境変数で渡します: export KIT_LLM_API_KEY=…"),
-    "path": ("URL かモデル名（アダプター名）が違います。転送には従いません。", "URL は /v1 まで書きます: curl {url}/models"),
+    "name": ("そのモデル（アダプター）は、いま公開されていません。", "使える名前を確かめてください: curl {url}/models"),
+    "path": ("URL が違います。転送には従いません。", "URL は /v1 まで書きます: curl {url}/models"),
     "server": ("サーバーの中の障害か、混雑です。", "サーバーのログを確かめ、必要なら起動し直してください。"),
-    "request": ("モデルの文脈長を超えたか、対応しない指定です。", "渡す資料（top）か max_tokens を減らします。"),
+    "long": ("質問と回答の長さの合計が、モデルの文脈長かサーバーの上限を超えます。", "渡す資料（top）か max_tokens を減らします。"),
+    "request": (
+        "サーバーが対応しない指定か、範囲外の値があります。",
+        "指定（schema、regex、n、temperature、logprobs など）を確かめてください。",
+    ),
     "swapped": (
         "途中でモデルが入れ替えられたか、サーバーの設定が変わりました。",
         "モデルを固定し、kit.connect(…) からやり直してください。ここまでの測定とは混ぜられません。",
     ),
 }
-_OWN_DOING: dict[str, State] = {"late": "timeout", "request": "model_error"}
+_OWN_DOING: dict[str, State] = {"late": "timeout", "request": "model_error", "long": "model_error"}
 _PASSING = ("lost", "unreadable", "server")
 """Kinds that the next try may be spared; a wrong key, path or certificate stays wrong."""
 
@@ -197,8 +208,8 @@ class Wire:
                 "unreadable", f"モデルサーバー {url} の応答を読み取れません（長すぎる行）。", url
             ) from trouble
         if response.status != 200:
-            said = f"モデルサーバー {url} が HTTP {response.status} を返しました（{_start(content)}）。"
-            raise failure(_kind(response.status), said, url)
+            said = f"モデルサーバー {url} が HTTP {response.status} を返しました（{_words(content)}）。"
+            raise failure(_kind(response.status, _words(content), (body or {}).get("model")), said, url)
         return _decode(content, read, url)
 
 
@@ -220,8 +231,8 @@ async def _stream(content: aiohttp.StreamReader, take: Take, url: str) -> bytes:
                 continue
             if broken := _decode(last, lambda event: event.get("error") or take(event), url):
                 code = broken.get("code") if isinstance(broken, dict) else 0
-                said = f"モデルサーバー {url} が生成を中断しました（{_start(last)}）。"
-                raise failure(_kind(code) if isinstance(code, int) and code >= 400 else "server", said, url)
+                said = f"モデルサーバー {url} が生成を中断しました（{_words(last)}）。"
+                raise failure(_kind(code, _words(last)) if isinstance(code, int) and code >= 400 else "server", said, url)
     if last != b"[DONE]":
         raise failure("unreadable", f"モデルサーバー {url} の応答が途中で終わりました: {_start(last)}", url)
     return b"null"  # all has been taken
@@ -236,6 +247,13 @@ def _decode(content: bytes, read: Callable[[Any], _T], url: str) -> _T:
 
 def _start(content: bytes) -> str:
     return " ".join(content.decode("utf-8", "replace").split())[:300]
+
+
+def _words(content: bytes) -> str:
+    """What an error says: only its message where it is one of the OpenAI protocol."""
+    with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return _start(json.loads(content)["error"]["message"].encode("utf-8", "replace"))
+    return _start(content)
 
 
 class _Pinned(AbstractResolver):
@@ -257,12 +275,15 @@ class _Pinned(AbstractResolver):
         """Nothing is open."""
 
 
-def _kind(status: int) -> str:
+def _kind(status: int, words: str, name: str | None = None) -> str:
+    """Tell the kind of failure by the status, the server's words and the name of the model that was asked."""
     if status in (401, 403):
         return "key"
     if status == 404 or status < 400:
-        return "path"
-    return "server" if status >= 500 or status in _BUSY else "request"
+        return "name" if name and name in words else "path"
+    if status >= 500 or status in _BUSY:
+        return "server"
+    return "long" if status == 413 or _LONG.search(words) else "request"
 
 
 def _lost(url: str, error: Exception) -> ServerError:
