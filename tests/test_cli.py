@@ -566,7 +566,7 @@ def test_a_notebook_that_fails_stops_the_poc_with_its_own_lines(here):
     done = call("poc", "p", "--url", "http://127.0.0.1:9/v1")
     assert (done.returncode, done.stdout) == (1, "")
     lines = done.stderr.splitlines()
-    assert lines[0].startswith("実行: runs/")
+    assert lines[0] == "候補: モデルサーバー http://127.0.0.1:9/v1" and lines[1].startswith("実行: runs/")
     assert [line.split(": ")[0] for line in lines[-3:]] == ["エラー", "考えられる原因", "次にすること"]
     assert "127.0.0.1:9" in lines[-3] and lines[-1].endswith("/kit poc p --url http://127.0.0.1:9/v1")
     assert "Traceback" not in done.stderr
