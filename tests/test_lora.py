@@ -436,7 +436,7 @@ def test_what_is_unloaded_is_unknown_until_it_is_loaded_again(here, peft_made):
     with connect() as chat:
         with pytest.raises(ChatError, match=name) as caught:
             text(chat, adapter=name)
-        assert "アダプター名" in caught.value.cause and caught.value.state == "infrastructure_error"
+        assert "公開されていません" in caught.value.cause and caught.value.state == "infrastructure_error"
         with pytest.raises(ServerError, match=name):
             connect(model=name)
         copy = here.log.with_name("adapters") / name / "adapter_model.safetensors"
