@@ -127,8 +127,10 @@ def test_head_dim_and_shared_heads_may_be_told_or_follow(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "config", [{}, [], {**CONFIG, "num_attention_heads": 0}, {**CONFIG, "num_hidden_layers": "2"}, {**CONFIG, "hidden_size": 1}]
-)
+    "config",
+    [{}, [], {**CONFIG, "num_attention_heads": 0}, {**CONFIG, "num_hidden_layers": "2"}, {**CONFIG, "hidden_size": 1},
+     {**CONFIG, "num_hidden_layers": float("inf")}],
+)  # fmt: skip
 def test_a_config_without_the_numbers_is_refused(tmp_path, config):
     with pytest.raises(DataError, match="モデルの大きさを読めません"):
         read_shape(folder_of(tmp_path, config, a={"x": ("F32", [10], 40)}))

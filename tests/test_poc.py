@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kit.errors import SettingsError, UnreachableError
+from kit.errors import ParameterError, SettingsError, UnreachableError
 from kit.interface import cli, poc
 from tests.projects import small_project
 
@@ -112,3 +112,10 @@ def test_the_command_that_goes_on_names_the_same_candidate(go, monkeypatch, opti
     with pytest.raises(UnreachableError) as caught:
         poc.poc(Path("p"), **options)
     assert caught.value.remedy.endswith(again)
+
+
+def test_two_candidates_are_refused_before_anything_is_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(poc, "serve", lambda *_, **__: pytest.fail("started"))
+    small_project(tmp_path / "p")
+    with pytest.raises(ParameterError, match="同時に"):
+        poc.poc(tmp_path / "p", url="http://127.0.0.1:1/v1", model="models/a")

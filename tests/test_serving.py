@@ -20,7 +20,7 @@ import pytest
 from kit.errors import DataError, ParameterError, ServerError
 from kit.interface import cli
 from kit.serving import guard, launch, logs, server
-from kit.serving.server import at, key_of, running, serve
+from kit.serving.server import at, running, serve
 from kit.trust.check import Card
 
 ROOT = Path(__file__).parents[1]
@@ -148,11 +148,11 @@ def test_the_key_is_nowhere_but_in_the_state(plain_model, home, scripted_vllm):
         for pid in group(started.pid):
             assert started.key not in Path(f"/proc/{pid}/cmdline").read_text()
         assert started.key not in started.log.read_text() + repr(started) + started._repr_html_()
-        assert key_of(started.url) == key_of(started.url.replace("127.0.0.1", "localhost") + "/") == started.key
-        assert key_of(started.url.removesuffix("/v1")) == started.key
+        for same in (started.url, started.url.replace("127.0.0.1", "localhost") + "/", started.url.removesuffix("/v1")):
+            assert at(same).key == started.key
         for other in ("http://127.0.0.1:1/v1", started.url.replace("127.0.0.1", "192.168.0.1"), "https" + started.url[4:], ""):
-            assert key_of(other) == ""
-    assert key_of(started.url) == ""
+            assert at(other) is None
+    assert at(started.url) is None
 
 
 def test_what_runs_is_known_by_the_hash_of_its_files(plain_model, home, scripted_vllm):
@@ -254,7 +254,7 @@ def test_children_that_outlive_the_server_are_ended(plain_model, home, scripted_
 
 def test_it_is_found_and_stopped_from_a_new_process(plain_model, home, scripted_vllm):
     started = serve(plain_model)
-    script = "from kit.serving.server import running, key_of; s = running(); print(s.pid, s.url, s.found, key_of(s.url))"
+    script = "from kit.serving.server import running, at; s = running(); print(s.pid, s.url, s.found, at(s.url).key)"
     assert in_a_new_process(script, home) == f"{started.pid} {started.url} True {started.key}"
     in_a_new_process("from kit.serving.server import running; running().stop()", home)
     assert group(started.pid) == [] and running() is None

@@ -6,7 +6,7 @@ from kit.answering.extractive import Calibration, ExtractiveReader
 from kit.answering.rag import Rag
 from kit.evaluation.evaluate import rehearse
 from kit.improving.attribution import attribute
-from kit.improving.synonyms import Synonym, best_replay, propose, replay
+from kit.improving.synonyms import Synonym, best_replay, propose
 from kit.knowledge.store import Store
 from kit.records import Case, Evidence
 from tests.evaluations import make_document
@@ -54,7 +54,7 @@ def test_a_synonym_adds_its_word_only_where_it_applies():
 
 
 def test_a_synonym_that_repairs_is_kept(make):
-    found = replay(make, GOOD, CASES)
+    found = best_replay(make, [GOOD], CASES)
     assert (found.before, found.after, found.planned) == (3, 4, 4)
     assert (found.repaired, found.broken, found.keep) == (("phone",), (), True)
     assert "採用の候補" in found._repr_html_()
@@ -62,21 +62,21 @@ def test_a_synonym_that_repairs_is_kept(make):
 
 
 def test_a_synonym_that_breaks_another_question_is_not(make):
-    found = replay(make, BAD, CASES)
+    found = best_replay(make, [BAD], CASES)
     assert (found.before, found.after) == (3, 3)
     assert (found.repaired, found.broken, found.keep) == (("phone",), ("pass",), False)
     assert "採用しない" in found._repr_html_()
 
 
 def test_a_synonym_that_does_nothing_is_not(make):
-    found = replay(make, Synonym("マイカー", "自動車"), CASES)
+    found = best_replay(make, [Synonym("マイカー", "自動車")], CASES)
     assert (found.repaired, found.broken, found.keep) == ((), (), False)
-    assert replay(make, GOOD, ()).keep is False
+    assert best_replay(make, [GOOD], ()).keep is False
 
 
 def test_the_best_is_one_that_can_be_kept(make):
     cases = (*CASES, CELL)
-    bad = replay(make, BAD, cases)
+    bad = best_replay(make, [BAD], cases)
     assert (len(bad.repaired), len(bad.broken)) == (2, 1)  # gains as much as the good one, at a cost
     found = best_replay(make, [BAD, GOOD], cases)
     assert (found.synonym, found.keep, found.planned) == (GOOD, True, 5)

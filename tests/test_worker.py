@@ -206,14 +206,11 @@ def test_the_child_does_not_outlive_a_killed_parent(tmp_path):
         "print(w._child.process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    for _ in range(200):
-        if (
-            not Path(f"/proc/{done.stdout.strip()}/stat").exists()
-            or " Z " in Path(f"/proc/{done.stdout.strip()}/stat").read_text()
-        ):
-            return
+    state = Path(f"/proc/{int(done.stdout)}/stat")
+    deadline = time.monotonic() + 20
+    while (lives := state.exists() and " Z " not in state.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    pytest.fail("the child lives on")
+    assert not lives
 
 
 def test_importing_costs_little():

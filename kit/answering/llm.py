@@ -125,7 +125,7 @@ def _judge(asked: Answer, reply: Reply, question: str, hits: Sequence[Hit], idf:
     if reply.state != "answered":
         cut = f"回答が最後まで書かれていません（終了 {reply.finish}）。length なら max_tokens で途切れています。"
         return replace(asked, state=reply.state, error=cut)
-    parsed = _parse(reply.text)
+    parsed = _parse(reply.parsed)
     if parsed is None:
         wrong = f"回答が決められた形の JSON ではありません: {reply.text[:80]}"
         return replace(asked, state="wrong_format", error=wrong)
@@ -143,13 +143,12 @@ def _judge(asked: Answer, reply: Reply, question: str, hits: Sequence[Hit], idf:
     return replace(asked, text=text, citations=tuple(dict.fromkeys(standing)), confidence=confidence, trace=trace)
 
 
-def _parse(text: str) -> tuple[bool, str, list[tuple[int, str]]] | None:
-    """Read the model's JSON; None where it is not what the schema promises."""
+def _parse(data: Any) -> tuple[bool, str, list[tuple[int, str]]] | None:
+    """Read the model's parsed JSON; None where it is not what the schema promises."""
     try:
-        data = json.loads(text, strict=False)  # vLLM's grammar lets bare tabs and other control characters through
         found, answer = data["found"], data["answer"].strip()
         sources = [(source["number"], source["quote"]) for source in data["sources"]]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (LookupError, TypeError, AttributeError):
         return None
     typed = isinstance(found, bool) and all(type(n) is int and isinstance(quote, str) for n, quote in sources)
     return (found, answer, sources) if typed and (answer or not found) else None

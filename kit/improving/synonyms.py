@@ -107,24 +107,17 @@ def _words(texts: Iterable[str]) -> set[str]:
     return set(filter(_MEANINGFUL.fullmatch, (w for t in texts for w in japanese.words(japanese.normalise(t)))))
 
 
-def replay(
-    make: Callable[[Callable[[str], str] | None], Rag], synonym: Synonym, cases: Sequence[Case]
-) -> Replay:
-    """Ask every development question without the synonym, and with it those that it touches.
-
-    Args:
-        make: Builds the system with a given question expansion (None for none).
-        synonym: The proposal.
-        cases: The development questions.
-    """
-    return _replay(make, synonym, cases, _right(make(None), cases))
-
-
 def best_replay(
     make: Callable[[Callable[[str], str] | None], Rag], proposals: Sequence[Synonym], cases: Sequence[Case],
     *, limit: int = 60,
 ) -> Replay | None:
-    """Replay up to ``limit`` proposals and return the best one.
+    """Ask the development questions without and with each of up to ``limit`` proposals, and return the best replay.
+
+    Args:
+        make: Builds the system with a given question expansion (None for none).
+        proposals: What ``propose`` returned.
+        cases: The development questions.
+        limit: Most proposals to try.
 
     Returns:
         The best replay, kept or not; None where there is no proposal.

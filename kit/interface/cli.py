@@ -207,10 +207,10 @@ def _share(options: argparse.Namespace, users: int) -> Result:
 
     facts = {"host": options.host, "port": options.port, "cert": options.cert, "key": options.key}
     with closing(Gateway(options.url, max_tokens=options.max_tokens, **facts)) as gateway, suppress(KeyboardInterrupt):
-        machine, (base, port) = socket.gethostname(), gateway.url.removesuffix("/v1").rsplit(":", 1)
+        machine, (base, _, port) = socket.gethostname(), gateway.url.removesuffix("/v1").rpartition(":")
         lines = [f"{base}:{port} で公開しました（利用者 {users} 人。終わるには Ctrl-C、加えるには: kit gateway add 名前）。"]
-        if options.host in ("127.0.0.1", "::1"):
-            forward = f"ssh -L {port}:{options.host}:{port} {getpass.getuser()}@{machine}"
+        if base.startswith("http://"):  # without a certificate it listens on loopback only
+            forward = f"ssh -L {port}:{base.removeprefix('http://')}:{port} {getpass.getuser()}@{machine}"
             lines.append(f"使う人は、手元で次を実行したままにします: {forward}")
         else:
             base = f"https://{machine}"

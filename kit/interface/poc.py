@@ -12,7 +12,7 @@ from shlex import quote
 from typing import Any
 
 from kit import settings
-from kit.errors import ServerError, UnreachableError
+from kit.errors import ParameterError, ServerError, UnreachableError
 from kit.evaluation.decide import read_decision
 from kit.evaluation.evaluate import JOURNAL
 from kit.evaluation.runs import new_run, open_run
@@ -49,6 +49,7 @@ def poc(
         new: Start anew instead of going on.
 
     Raises:
+        ParameterError: Both ``url`` and ``model`` are given.
         KitError: The project is not ready, or a notebook failed; what was finished stays in the run's folder.
         UnreachableError: The model server is gone; the remedy holds the command that goes on.
     """
@@ -56,11 +57,12 @@ def poc(
     project = find_project(path)
     config = settings.load()
     origin = ""
+    if url and model:
+        raise ParameterError("--url と --model は同時に指定できません。", "候補にできるサーバーは1つです。", "どちらかを外してください。")
     if not (url or model) and (url := config.llm_url):
         origin = f"（設定 llm_url: {config.sources['llm_url']}。抽出型リーダーを試すには、先頭に KIT_LLM_URL= を付けます）"
     if url:
         check_url(url, config.allowed_hosts)
-    if url and not model:
         say(f"候補: モデルサーバー {url}{origin}")
     sealed = seal_project(project)
     with ExitStack() as stack:
@@ -75,12 +77,15 @@ def poc(
         except UnreachableError as error:
             usual = poc.__kwdefaults__ or {}
             sizes = [f"--{name.replace('_', '-')}={value}" for name, value in size.items() if value != usual[name]]
-            asked = ("--model", model, *sizes) if model else ("--url", url) if url else ()
-            again = " ".join(map(quote, (shown(Path(sys.executable).with_name("kit")), "poc", str(path), *asked)))
-            told = _last_words(server) if server else None
-            what, cause = (f"{error.what}\n{told.what}", told.cause + told.remedy) if told else (error.what, error.cause)
-            first = "" if model else "サーバーを起動し直します。"
-            raise UnreachableError(what, cause, f"{first}続きから再開するには: {again}") from error
+            raise _lost(error, server, ["poc", str(path), *(["--model", model, *sizes] if model else ["--url", url])]) from error
+
+
+def _lost(error: UnreachableError, server: Server | None, command: list[str]) -> UnreachableError:
+    """Return the error with what the server's log tells, where we started it, and with the command that goes on."""
+    again = " ".join(map(quote, (shown(Path(sys.executable).with_name("kit")), *command)))
+    told = _last_words(server) if server else None
+    what, cause = (f"{error.what}\n{told.what}", told.cause + told.remedy) if told else (error.what, error.cause)
+    return UnreachableError(what, cause, f"{'' if server else 'サーバーを起動し直します。'}続きから再開するには: {again}")
 
 
 def _last_words(server: Server) -> ServerError | None:

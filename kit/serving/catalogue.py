@@ -199,7 +199,7 @@ def read_shape(folder: Path) -> Shape:
             with safe_open(path, framework="numpy") as file:
                 stored += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
             size += path.stat().st_size
-        if min(layers, kv_heads, head_dim, stored) < 1:
+        if not all(type(number) is int and number > 0 for number in (layers, kv_heads, head_dim, stored)):
             raise ValueError(f"層 {layers}、ヘッド {kv_heads}×{head_dim}、重み {stored}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, SafetensorError) as error:
         raise DataError(

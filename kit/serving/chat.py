@@ -261,8 +261,10 @@ class _Served(NamedTuple):
 
 def _models(data: Any) -> dict[str, _Served]:
     said = ("root", "parent", "max_model_len")
-    facts = {str(m["id"]): " ".join(str(m[fact]) for fact in said if m.get(fact)) for m in data["data"]}
-    return {str(m["id"]): _Served(str(m.get("parent") or ""), facts[str(m["id"])]) for m in data["data"]}
+    return {
+        str(model["id"]): _Served(str(model.get("parent") or ""), " ".join(str(model[name]) for name in said if model.get(name)))
+        for model in data["data"]
+    }
 
 
 def _choose(model: str, served: dict[str, _Served], url: str) -> str:

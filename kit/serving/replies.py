@@ -59,7 +59,7 @@ class Reply(Choice):
     @property
     def parsed(self) -> Any:
         """The text as JSON; None where it was cut or is none."""
-        with suppress(ValueError, RecursionError):  # vLLM's grammar lets bare tabs and the like through
+        with suppress(ValueError, RecursionError):  # vLLM's grammar lets bare control characters through
             return json.loads(self.text, strict=False) if self.state == "answered" else None
 
     @property

@@ -272,12 +272,6 @@ def at(url: str) -> Server | None:
     return server if server and place == server.url.removesuffix("/v1") else None
 
 
-def key_of(url: str) -> str:
-    """Return the key of the running server at an address; "" for any other address."""
-    server = at(url)
-    return server.key if server else ""
-
-
 def _start(here: settings.Settings, plan: dict[str, Any], port: int, say: Say) -> Server:
     """Start the process of what was planned; nothing is waited for."""
     folder, home = plan["folder"], here.runs / "servers"

@@ -123,7 +123,8 @@ class Theirs:
             f"--model {model} --served-model-name {model} --dataset-name custom --skip-tokenizer-init --ignore-eos "
             "--temperature 0 --ready-check-timeout-sec 0 --disable-tqdm --save-detailed --max-concurrency"
         ).split()
-        key = server.key_of(url) or os.environ.get("KIT_LLM_API_KEY", "")
+        here = server.at(url)
+        key = here.key if here else os.environ.get("KIT_LLM_API_KEY", "")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         self._child = subprocess.Popen(
             [ROOT / ".venv-server" / "bin" / "python", "-c", VLLM],
