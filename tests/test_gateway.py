@@ -265,15 +265,7 @@ def test_caps(opened, upstream, keys, caplog):
         assert send(gateway, "POST", "/v1/completions", key, change)[0] == 400
     assert send(gateway, "POST", path, key, b" " * (256 * 1024 + 1))[0] == 413
     assert send(gateway, "POST", path, key, iter([b" " * 100_000] * 3), {"Transfer-Encoding": "chunked"})[0] == 413
-    torn = http.client.HTTPConnection(*_place(gateway), timeout=20)
-    torn.putrequest("POST", path)
-    for name, value in (("Authorization", f"Bearer {key}"), ("Transfer-Encoding", "chunked")):
-        torn.putheader(name, value)
-    torn.endheaders("秘密の質問".encode() * 9)
-    reply = torn.getresponse()
-    assert reply.status == 400 and reply.read()
-    torn.close()
-    assert not upstream.seen and not caplog.text  # aiohttp would have logged a piece of a body that breaks off badly
+    assert not upstream.seen and not caplog.text
 
 
 def test_what_is_within_the_caps_passes_unchanged(opened, upstream, keys):
@@ -547,6 +539,7 @@ MALFORMED = {
     "one huge header": b"X-A: " + b"a" * 20_000 + b"\r\n\r\n",
     "many headers": b"X-A: b\r\n" * 500 + b"\r\n",
     "chunk size": b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffffff\r\n",
+    "no chunk": b"Transfer-Encoding: chunked\r\n\r\n" + "秘密の質問".encode() * 9,  # aiohttp would log a piece of it
     "compressed": f"Content-Encoding: gzip\r\nContent-Length: {len(gzip.compress(BODY))}\r\n\r\n".encode() + gzip.compress(BODY),
 }  # fmt: skip
 
@@ -575,10 +568,15 @@ def test_a_key_counts_only_in_its_header(opened, upstream, keys):
     assert not upstream.seen
 
 
-def test_slow_ones_and_idle_strangers_are_cut_off(opened, upstream, keys, monkeypatch):
+def test_slow_ones_and_idle_strangers_are_cut_off(opened, upstream, keys, monkeypatch, caplog):
     monkeypatch.setattr(module, "_UPLOAD_S", 0.3)
     gateway, head = opened(), HEAD.format(key=keys["田中"]).encode()
     assert b" 408 " in raw(gateway, head + b"Content-Length: 100\r\n\r\n{", 1)
+    with socket.create_connection(_place(gateway), timeout=5) as torn:  # a body that breaks off badly after its headers
+        torn.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        time.sleep(0.1)
+        torn.sendall("秘密の質問".encode() * 9)
+        assert b" 408 " in torn.recv(65536)
     for begun in (b"", b"GET /v1/models HTT", b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n"):
         with socket.create_connection(_place(gateway), timeout=5) as stranger:
             stranger.sendall(begun)
@@ -593,6 +591,7 @@ def test_slow_ones_and_idle_strangers_are_cut_off(opened, upstream, keys, monkey
         for _ in range(200):
             idle.enter_context(socket.create_connection(_place(gateway)))
         assert send(gateway, "GET", "/v1/models", keys["suzuki"])[0] == 200
+    assert not caplog.text
 
 
 def test_it_is_opened_to_others_only_with_a_certificate(opened, upstream, keys, tmp_path):

@@ -6,6 +6,7 @@ papermill works on the same notebooks, without these checks.
 
 import ast
 import json
+import logging
 import math
 import os
 import re
@@ -139,6 +140,7 @@ def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path
     """
     path = find(name)
     values = check(path, given or {})
+    logging.getLogger("asyncio").addFilter(_no_given_up_cell)
     from nbclient.exceptions import DeadKernelError
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
@@ -170,6 +172,11 @@ def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path
             write_atomically(output, running.read_bytes())
             running.unlink()
     return output
+
+
+def _no_given_up_cell(record: logging.LogRecord) -> bool:
+    """After Ctrl-C the cell that nobody waits for any more may still notice that its kernel is gone: no news."""
+    return "coro=<NotebookClient." not in record.getMessage()
 
 
 def kernel_transport() -> str:
