@@ -74,6 +74,8 @@ class Document:
     problem: str = ""
     doubts: tuple[str, ...] = ()
     """What was read but is doubtful or was left out, one Japanese line each."""
+    date: str = ""
+    """Day of this edition (``2024-04-01``), "" where nothing tells it."""
 
     @property
     def text(self) -> str:
@@ -101,6 +103,20 @@ class Chunk:
     ordinal: int
     """Position within its document, from 0."""
     readers: tuple[str, ...]
+    date: str = ""
+    """Day of the document's edition (see ``Document.date``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a hit's score consists of (see ``kit.knowledge.ranking``): raw BM25 values, except ``likeness``."""
+
+    words: float
+    grams: float
+    sentence_words: float
+    sentence_grams: float
+    likeness: float = 0.0
+    """Cosine of the vectors of question and chunk (-1–1), where an embedder is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +127,9 @@ class Hit:
     score: float
     rank: int
     """From 1."""
+    parts: Parts | None = None
+    also: tuple[Chunk, ...] = ()
+    """Near-duplicates and older editions of the chunk, which the user may read, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from hypothesis import given, settings, strategies as st
 
 from kit.answering.extractive import NOT_FOUND, SHIPPED, Calibration, ExtractiveReader, find
 from kit.knowledge import japanese
-from kit.knowledge.ranking import Statistics, coverage
+from kit.knowledge.corpus import Statistics
+from kit.knowledge.ranking import coverage
 from kit.records import Chunk, Hit, Place
 
 ALWAYS = ExtractiveReader(Calibration(0.0, 0.0, 0.0, ""))

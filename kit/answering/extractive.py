@@ -113,11 +113,16 @@ def find(question: str, hits: Sequence[Hit], idf: Callable[[str], float]) -> tup
     tokens = japanese.query(question)
     pairs = [(text, hit) for hit in hits for text in readable(hit)]
     scores = bm25(tokens, [japanese.union(japanese.normalise(text)) for text, _ in pairs], idf)
-    found = [Sentence(text, hit, score + hit.score) for (text, hit), score in zip(pairs, scores, strict=True)]
+    found = [Sentence(text, hit, score + _whole(hit)) for (text, hit), score in zip(pairs, scores, strict=True)]
     ranked = sorted(found, key=lambda sentence: -sentence.score)
     # The same sentence in another edition, or twice in one text, is no second sentence.
     best = ranked[:1] + [sentence for sentence in ranked if sentence.text != ranked[0].text][:1]
     return best, coverage(tokens, chunk_tokens(best[0].hit.chunk), idf) if best else 0.0
+
+
+def _whole(hit: Hit) -> float:
+    """The score of a sentence's chunk, on the scale of the sentence's own."""
+    return hit.parts.words + hit.parts.grams if hit.parts else hit.score
 
 
 def readable(hit: Hit) -> list[str]:

@@ -31,6 +31,7 @@ def split(document: Document) -> list[Chunk]:
             place=piece.place,
             ordinal=ordinal,
             readers=document.readers,
+            date=document.date,
         )
         for ordinal, piece in enumerate(pieces)
     ]

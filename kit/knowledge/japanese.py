@@ -39,10 +39,15 @@ def words(text: str) -> list[str]:
 def grams(text: str) -> list[str]:
     """Return the character 1-grams and 2-grams of a text, none of them across blanks or punctuation."""
     found: list[str] = []
-    for run in _NOT_GRAM.split(normalise(text)):
+    for run in runs(normalise(text)):
         found.extend(run)
         found.extend(run[i : i + 2] for i in range(len(run) - 1))
     return found
+
+
+def runs(text: str) -> list[str]:
+    """Cut a normalised text at blanks and punctuation, which no gram crosses."""
+    return [run for run in _NOT_GRAM.split(text) if run]
 
 
 @lru_cache(maxsize=4096)

@@ -1,35 +1,38 @@
-"""The RAG store: LanceDB on local disk, opened or created, safe to run twice, readers on every chunk.
+"""The RAG store: chunks in LanceDB on local disk, opened or created, safe to run twice, readers on every chunk.
 
-Candidates come from LanceDB's full-text index over Sudachi words; they are rescored by BM25 over union tokens.
-LanceDB does not fsync, so ``add`` returns only after ``syncfs``. Filters are expression objects, never text.
+Candidates come from the full-text index over Sudachi words, and by vectors where an embedder is configured; they are
+rescored by ``ranking`` with the counts of ``corpus``. What a method here has done is on disk when it returns.
 """
 
-import ctypes
-import fcntl
+import fnmatch
 import hashlib
 import json
-import os
+import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from kit import views
-from kit.errors import KitError, StoreError
-from kit.knowledge import japanese
+from kit.errors import DataError
+from kit.knowledge import japanese, ranking
 from kit.knowledge.chunks import split
+from kit.knowledge.corpus import Corpus, Statistics, searched
+from kit.knowledge.erasure import Erasure, certify
 from kit.knowledge.files import check_readers
-from kit.knowledge.ranking import Statistics, bm25
+from kit.knowledge.table import Row, Table, among, between, every, store_errors
 from kit.records import EVERYONE, Chunk, Document, Hit, place_from_json, to_json
+from kit.trust.checksums import Damage
 
 CANDIDATES = 50
 """Chunks fetched from the full-text index before rescoring; the gold chunk was among them in 99 % of JSQuAD."""
 _BATCH_DOCUMENTS = 50
 _CHUNK = [field.name for field in fields(Chunk)]
+_COUNTED = ["title", "place", "text", "words", "readers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +52,25 @@ class Added:
 
 
 class Store:
-    """A folder with one LanceDB table of chunks.
+    """A folder with one table of chunks and their counts.
 
     Args:
         path: The store's folder; made where absent.
+        network: Whether a network file system is all right (see ``Table``).
 
     Raises:
         StoreError: The folder cannot be opened as a store.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, network: bool = False) -> None:
         self.path = Path(path)
-        self._statistics: tuple[int, Statistics] | None = None
-        with _store_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            import lancedb
-
-            self._database = lancedb.connect(self.path)
-            if not self._exists() or not self._database.open_table("chunks").list_indices():
-                self._create()
-            self._table = self._database.open_table("chunks")
+        self._table = Table(self.path, network=network)
+        with store_errors(self.path):
+            self._corpus = Corpus(self.path / "corpus.sqlite")
 
     def __len__(self) -> int:
         """Return the number of chunks."""
-        with _store_errors(self.path):
-            self._table.checkout_latest()
-            return int(self._table.count_rows())
+        return len(self._table)
 
     def _repr_html_(self) -> str:
         return views.paragraphs(f"RAGストア {self.path}: {len(self.documents())} 文書、{len(self)} 断片")
@@ -109,10 +105,11 @@ class Store:
         counts: Counter[str] = Counter()
         unreadable: list[str] = []
         doubts: list[str] = []
-        with self._writing():
+        with self._writing("add"):
             known = self._known()
             source = iter(documents)
             while batch := list(islice(source, _BATCH_DOCUMENTS)):
+                there = set(known)
                 fresh: dict[str, Document] = {}  # of two with one name the later one counts, as in two batches
                 for document in batch:
                     check_readers(document.readers, f"文書「{document.name}」の閲覧者")
@@ -125,154 +122,197 @@ class Store:
                         counts["replaced" if document.name in known else "new"] += 1
                         known[document.name] = (document.id, frozenset(document.readers))
                         fresh[document.name] = document
-                self._replace(list(fresh.values()))
+                self._commit(list(fresh.values()), sorted(there & fresh.keys()))
                 for document in batch:
                     if progress:
                         progress(document)
+            self._index()
         return Added(counts["new"], counts["unchanged"], counts["replaced"], tuple(unreadable), tuple(doubts))
 
     def chunks(self, document: str) -> list[Chunk]:
         """Return all chunks of one document in order, whoever may read it: for the operator, not for answers."""
-        from lancedb.expr import col, lit
-
-        rows = self._rows(_CHUNK, col("document") == lit(document))
+        rows = self._table.rows(_CHUNK, among("document", [document]))
         return sorted((_chunk(row) for row in rows), key=lambda chunk: chunk.ordinal)
 
     def remove(self, names: Sequence[str]) -> None:
-        """Take documents out of search by name. Their bytes leave the disk only when versions are pruned."""
-        from lancedb.expr import col
-
+        """Take documents out of search by name. Their bytes leave the disk only with ``forget``."""
         if names:
-            with _store_errors(self.path), self._writing():
-                self._table.delete(col("document").isin(list(names)))
-                self._sync()
+            with self._writing("remove"):
+                self._commit([], list(names))
+                self._index()
 
-    def search(self, query: str, *, k: int = 5, as_user: str = "") -> list[Hit]:
+    def forget(self, name: str) -> Erasure:
+        """Erase a document from the disk: its chunks, every older state of the store, and their traces in index and counts.
+
+        Takes minutes in a large store, because all that remains is written anew. What earlier runs and their logs quote
+        of the document is not the store's, and stays.
+
+        Args:
+            name: Name of the document.
+
+        Returns:
+            What was looked for in every byte of the store afterwards, and that it was not found.
+
+        Raises:
+            DataError: There is no such document.
+            StoreError: Some of it is still there.
+        """
+        with self._writing("forget"):
+            erased = self._table.rows(["title", "text"], among("document", [name]))
+            if not erased:
+                raise _unknown("文書", name, self.documents())
+            self._commit([], [name])
+            self._table.rewrite()
+            with store_errors(self.path):
+                self._recount()
+                return certify(self.path, name, erased, self._table)
+
+    def verify(self) -> Damage:
+        """Read every file again and compare it with the checksum taken when it was written."""
+        return self._table.verify()
+
+    def rollback(self, tag: str = "") -> str:
+        """Go back to the state before a change; the change can be made again.
+
+        Args:
+            tag: One of ``tags()``; "" is the last one, so the state before the last ``add``, ``remove`` or ``rollback``.
+
+        Returns:
+            The tag that was restored.
+
+        Raises:
+            DataError: There is no such tag.
+        """
+        with self._writing("rollback"):
+            tags = self.tags()
+            chosen = tag or (tags[-1] if tags else "")
+            if chosen not in tags:
+                raise _unknown("控え", chosen, tags)
+            self._tag()
+            self._table.restore(chosen)
+            with store_errors(self.path):
+                self._recount()
+        return chosen
+
+    def tags(self) -> list[str]:
+        """Return the names of the states that can be gone back to, oldest first: one before each of the last changes."""
+        return self._table.tags()
+
+    def search(
+        self, query: str, *, k: int = 5, as_user: str = "", documents: str = "", since: str = "", until: str = "", fold: bool = True
+    ) -> list[Hit]:
         """Find the best chunks that the user may read.
 
         Args:
             query: The question, any text.
             k: Number of hits wanted, 1 or more.
             as_user: Reader name; "" is a member of ``everyone`` only.
+            documents: Only documents whose name matches this pattern (``規程/*.docx``); "" for all.
+            since: Only documents of this day or later (``2024-04-01``); those without a date are left out.
+            until: Only documents of this day or earlier, likewise.
+            fold: Show near-duplicates and other editions of a hit under it (``Hit.also``), the newest first.
 
         Returns:
-            At most ``k`` hits, best first; none where no word matches.
+            At most ``k`` hits, best first; none where nothing matches.
 
         Raises:
             DataError: ``as_user`` is not a valid reader name.
         """
-        rows = self._candidates(query, max(CANDIDATES, k), as_user)
         statistics = self.statistics()
+        rows = self._candidates(query, max(CANDIDATES, k), statistics, as_user, documents, since, until)
         question = japanese.query(query)
-        scores = bm25(question, [_tokens(row) for row in rows], statistics.idf, statistics.mean_length)
+        words = [token[2:] for token in question if token.startswith("w:")]
+        grams = [token for token in question if not token.startswith("w:")]
+        parts = ranking.measure(words, grams, [searched(row) for row in rows], statistics)
+        scores = ranking.combine(parts)
         # Equal scores keep the index's own order, which is stable for one state of the store.
-        ranked = sorted(zip(scores, rows, strict=True), key=lambda pair: -pair[0])[:k]
-        return [Hit(_chunk(row), score, rank) for rank, (score, row) in enumerate(ranked, 1)]
+        ranked = sorted(zip(scores, parts, rows, strict=True), key=lambda found: -found[0])
+        hits = [Hit(_chunk(row), score, 0, parts=part) for score, part, row in ranked]
+        return ranking.ranked(ranking.folded(hits, question) if fold else hits, k)
 
     def keyword_search(self, query: str, *, k: int = 1, as_user: str = "") -> list[Hit]:
         """Find chunks as a plain full-text search does: the index's own ranking, nothing on top (the baseline)."""
-        rows = self._candidates(query, k, as_user)
+        rows = self._candidates(query, k, self.statistics(), as_user)
         return [Hit(_chunk(row), row["_score"], rank) for rank, row in enumerate(rows, 1)]
 
     def statistics(self) -> Statistics:
-        """Return the corpus statistics that ranking uses, computed once per state of the store."""
-        with _store_errors(self.path):
-            self._table.checkout_latest()
-            version = int(self._table.version)
-        if self._statistics is None or self._statistics[0] != version:
-            rows = self._rows(["title", "place", "text", "words"])
-            self._statistics = version, Statistics.of(_tokens(row) for row in rows)
-        return self._statistics[1]
+        """Return the corpus statistics that ranking uses; the same object for one state of the store."""
+        with store_errors(self.path):
+            if self._corpus.version != self._table.version:
+                with self._table.locked(patient=False) as alone:
+                    if alone:  # else somebody is just writing: his counts come in a moment
+                        self._recount()
+            return self._corpus.statistics()
 
-    def _candidates(self, query: str, limit: int, user: str) -> list[dict[str, Any]]:
-        """Ask the full-text index for the rows with any word of the query that the user may read."""
-        words = japanese.words(japanese.normalise(query))
-        may_read = _may_read(user)
-        if not words:
+    def _candidates(
+        self, query: str, limit: int, statistics: Statistics, user: str, documents: str = "", since: str = "", until: str = ""
+    ) -> list[Row]:
+        """Ask the index for the rows with any word of the query that the user may read."""
+        check_readers(filter(None, [user]), "指定した閲覧者")
+        allowed = {EVERYONE, user}
+        words = dict.fromkeys(japanese.words(japanese.normalise(query)))
+        readable = [value for value in statistics.readers if allowed & set(_readers(value))]
+        if not (words and readable):
             return []
-        from lancedb.query import MatchQuery
-
-        with _store_errors(self.path):
-            self._table.checkout_latest()
-            search = self._table.search(MatchQuery(" ".join(dict.fromkeys(words)), "words"), query_type="fts")
-            rows: list[dict[str, Any]] = search.where(may_read, prefilter=True).limit(limit).to_arrow().to_pylist()
-        return rows
-
-    def _exists(self) -> bool:
-        """Whether there is a table; a kill in its making leaves a folder with neither manifest nor data."""
-        folder = self.path / "chunks.lance"
-        return any(folder.glob("_versions/*.manifest")) or any(folder.glob("data/*"))
-
-    def _create(self) -> None:
-        """Make what is missing of table and index."""
-        import pyarrow as pa
-        from lancedb.index import FTS
-
-        text_columns = ("id", "document_id", "document", "title", "text", "place", "readers", "words")
-        fields = [pa.field(name, pa.string(), nullable=False) for name in text_columns]
-        fields.append(pa.field("ordinal", pa.int32(), nullable=False))
-        # Words are cut by Sudachi before they enter: the index must neither stem nor drop nor shorten them.
-        whole_words = FTS(
-            base_tokenizer="whitespace", max_token_length=None, lower_case=False, stem=False,
-            remove_stop_words=False, ascii_folding=False,
-        )
-        with self._writing():
-            if not self._exists():
-                self._database.create_table("chunks", schema=pa.schema(fields))
-            table = self._database.open_table("chunks")
-            if not table.list_indices():
-                table.create_index("words", config=whole_words)
-            self._sync()
+        where = [among("readers", readable)]
+        if documents:
+            where.append(among("document", [name for name in self.documents() if fnmatch.fnmatchcase(name, documents)]))
+        if since or until:
+            where.append(between("date", since, until))
+        rows = self._table.matching(words, limit, every(where))
+        return [row for row in rows if allowed & set(_readers(row["readers"]))]  # once more, before text leaves the store
 
     def _known(self) -> dict[str, tuple[str, frozenset[str]]]:
-        rows = self._rows(["document", "document_id", "readers"])
-        return {row["document"]: (row["document_id"], frozenset(_readers(row))) for row in rows}
+        rows = self._table.documents()
+        return {row["document"]: (row["document_id"], frozenset(_readers(row["readers"]))) for row in rows}
 
-    def _rows(self, columns: list[str], where: Any = None) -> list[dict[str, Any]]:
-        """Read some columns of all rows, or of those that fit an expression, in the newest state of the table."""
-        with _store_errors(self.path):
-            self._table.checkout_latest()
-            search = self._table.search().select(columns).limit(None)
-            rows: list[dict[str, Any]] = (search if where is None else search.where(where)).to_arrow().to_pylist()
-        return rows
-
-    def _replace(self, documents: Sequence[Document]) -> None:
-        """Write documents in one commit, so that a kill leaves each of them whole in its old or its new state."""
-        if not documents:
-            return
-        from lancedb.expr import col
-
-        rows = [_row(chunk) for document in documents for chunk in split(document)]
-        # The expression itself: its to_sql() does not quote \' and '' and would delete other documents.
-        replaced = col("document").isin([document.name for document in documents])
-        with _store_errors(self.path):
-            (
-                self._table.merge_insert("id")
-                .when_matched_update_all()
-                .when_not_matched_insert_all()
-                .when_not_matched_by_source_delete(replaced)
-                .execute(rows)
-            )
-            self._table.optimize()  # new rows enter the index, always
-            self._sync()
+    # --- changes, under ``_writing``
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """One writer at a time, across processes."""
-        with ExitStack() as stack:
-            with _store_errors(self.path):
-                file = stack.enter_context((self.path / ".writer.lock").open("w"))
-                fcntl.flock(file, fcntl.LOCK_EX)
+    def _writing(self, change: str) -> Iterator[None]:
+        with self._table.writing():
+            with store_errors(self.path):
+                if self._corpus.version != self._table.version:
+                    self._recount()
+            # Made at the first commit: what changes nothing leaves no state to go back to.
+            self._next_tag = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self._table.version}-{change}"
             yield
 
-    def _sync(self) -> None:
-        """Put all that LanceDB wrote on disk; it does not do so itself."""
-        descriptor = os.open(self.path, os.O_RDONLY)
+    def _commit(self, documents: Sequence[Document], replaced: Sequence[str]) -> None:
+        """Write documents in the place of others in one commit, so that a kill leaves each of them whole, old or new."""
+        rows = [_row(chunk) for document in documents for chunk in split(document)]
+        gone = self._table.rows(_COUNTED, among("document", replaced)) if replaced else []
+        if rows or gone:
+            self._tag()
+            self._table.replace(rows, replaced)
+            with store_errors(self.path):
+                self._corpus.change(gone, rows, self._table.version)
+
+    def _tag(self) -> None:
+        if self._next_tag:
+            self._table.tag(self._next_tag)
+        self._next_tag = ""
+
+    def _index(self) -> None:
+        self._table.index()
+        with store_errors(self.path):
+            self._corpus.at(self._table.version)
+
+    def _recount(self) -> None:
+        rows, version = self._table.rows(_COUNTED), self._table.version
         try:
-            if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        finally:
-            os.close(descriptor)
+            self._corpus.clear()
+            self._corpus.change([], rows, version)
+        except sqlite3.OperationalError:  # the disk is full or read-only: searching goes on with counts in memory
+            self._corpus = Corpus()
+            self._corpus.change([], rows, version)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> DataError:
+    return DataError(
+        f"{what}「{name}」はRAGストアにありません。", "名前が違うか、すでに消されています。",
+        f"次の中から選んでください: {'、'.join(sorted(known)[:10]) or '（なし）'}",
+    )
 
 
 def index_text(title: str, headings: Sequence[str], text: str) -> str:
@@ -280,54 +320,24 @@ def index_text(title: str, headings: Sequence[str], text: str) -> str:
     return "\n".join((title, *headings, text))
 
 
-def _row(chunk: Chunk) -> dict[str, Any]:
-    searched = japanese.normalise(index_text(chunk.title, chunk.place.headings, chunk.text))
+def _row(chunk: Chunk) -> Row:
+    heading = "\n".join((chunk.title, *chunk.place.headings))
     plain: dict[str, Any] = to_json(chunk)
     return plain | {
         "place": json.dumps(plain["place"], ensure_ascii=False),
         "readers": f"|{'|'.join(chunk.readers)}|" if chunk.readers else "",
-        "words": " ".join(japanese.words(searched)),
+        # A line for the headings and one for each sentence: what ``corpus.searched`` expects.
+        "words": "\n".join(
+            " ".join(japanese.words(japanese.normalise(part))) for part in (heading, *japanese.sentences(chunk.text))
+        ),
     }
 
 
 def _chunk(row: Mapping[str, Any]) -> Chunk:
     same = {name: row[name] for name in _CHUNK}
-    return Chunk(**{**same, "place": place_from_json(json.loads(row["place"])), "readers": _readers(row)})
+    return Chunk(**{**same, "place": place_from_json(json.loads(row["place"])), "readers": _readers(row["readers"])})
 
 
-def _readers(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _readers(value: str) -> tuple[str, ...]:
     """Read the column ``|everyone|hr|``: LanceDB's expressions cannot look into lists, but into text."""
-    return tuple(name for name in row["readers"].split("|") if name)
-
-
-def _tokens(row: Mapping[str, Any]) -> list[str]:
-    headings = json.loads(row["place"])["headings"]
-    searched = index_text(row["title"], headings, row["text"])
-    return [f"w:{word}" for word in row["words"].split()] + japanese.grams(searched)
-
-
-def _may_read(user: str) -> Any:
-    """Return the pre-filter for one user, as an expression; rows without readers are denied to all."""
-    from lancedb.expr import col, lit
-
-    check_readers(filter(None, [user]), "指定した閲覧者")
-    allowed = [col("readers").contains(lit(f"|{name}|")) for name in dict.fromkeys((EVERYONE, user)) if name]
-    return reduce(lambda left, right: left.or_(right), allowed)
-
-
-@contextmanager
-def _store_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except KitError:
-        raise
-    except (OSError, RuntimeError, ValueError) as error:  # LanceDB raises all three
-        full = "No space left" in str(error) or getattr(error, "errno", 0) == 28
-        broken = f"ストアのファイルが壊れているか、読み書きの権限がありません（{' '.join(str(error).split())[:200]}）。"
-        raise StoreError(
-            f"RAGストア {path} を操作できません。",
-            "ディスクの空きがありません。" if full else broken,
-            "空きを作り、同じ操作をもう一度実行してください。登録済みの文書は失われていません。"
-            if full
-            else f"権限を確かめてください。直らない場合は {path} を別名にして、ノートブック 02 で作り直せます。",
-        ) from error
+    return tuple(name for name in value.split("|") if name)

@@ -1,0 +1,185 @@
+"""What ranking must know of all chunks together: how many, how long, who may read them, how many hold a token.
+
+Kept in SQLite beside the table and changed with every commit, so that a search looks forty numbers up instead of reading
+all texts. All of it can be counted again from the chunks. ``version`` names the state of the table that was counted:
+after a kill between the two commits they differ, and the store counts again.
+"""
+
+import json
+import math
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kit.knowledge import japanese
+from kit.knowledge.ranking import Text
+
+_MADE = """
+CREATE TABLE IF NOT EXISTS tokens (token TEXT PRIMARY KEY, chunks INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS readers (readers TEXT PRIMARY KEY, chunks INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state (
+    one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER, chunks INTEGER, sentences INTEGER, words INTEGER, grams INTEGER
+);
+INSERT OR IGNORE INTO state VALUES (1, 0, 0, 0, 0, 0);
+"""
+_COUNT_TOKEN = "INSERT INTO tokens VALUES (?, ?) ON CONFLICT DO UPDATE SET chunks = chunks + excluded.chunks"
+_COUNT_READERS = "INSERT INTO readers VALUES (?, ?) ON CONFLICT DO UPDATE SET chunks = chunks + excluded.chunks"
+Row = Mapping[str, Any]
+
+
+class Statistics:
+    """The counts of one state of the store.
+
+    Attributes:
+        count: Number of chunks.
+        words, grams: Mean length of a chunk with its title and headings.
+        sentence_words, sentence_grams: Mean length of a sentence.
+        readers: Every combination of readers in the store, as its column writes it (``|everyone|hr|``).
+    """
+
+    def __init__(
+        self, count: int, sentences: int, words: int, grams: int, readers: Iterable[str], chunks_with: Callable[[str], int]
+    ) -> None:
+        self.count = count
+        self.words, self.grams = words / max(1, count) or 1.0, grams / max(1, count) or 1.0
+        self.sentence_words, self.sentence_grams = words / max(1, sentences) or 1.0, grams / max(1, sentences) or 1.0
+        self.readers = tuple(readers)
+        self._chunks_with = chunks_with
+        self._idf: dict[str, float] = {}
+
+    @classmethod
+    def of(cls, texts: Iterable[Sequence[str]]) -> "Statistics":
+        """Count the tokens of every text of a small corpus, taking each for one sentence."""
+        frequencies, count, length = Counter[str](), 0, 0
+        for tokens in texts:
+            frequencies.update(set(tokens))
+            count, length = count + 1, length + len(tokens)
+        return cls(count, count, length, length, (), frequencies.__getitem__)
+
+    def idf(self, token: str) -> float:
+        """Return ln(1 + (N - n + 0.5) / (n + 0.5)); a token of no chunk gets the maximum, as n = 0.
+
+        Args:
+            token: A character gram, or a word with ``w:`` before it.
+        """
+        if token not in self._idf:
+            n = self._chunks_with(token)
+            self._idf[token] = math.log1p((self.count - n + 0.5) / (n + 0.5))
+        return self._idf[token]
+
+
+class Corpus:
+    """The counts of a store's chunks in a file of their own, or in memory ("")."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._lock = threading.Lock()  # a connection serves one thread at a time; searches come from several
+        self._statistics: tuple[int, Statistics] | None
+        self._open()
+
+    @property
+    def version(self) -> int:
+        """The state of the table that was counted; 0 when nothing was."""
+        with self._using() as database:
+            return int(database.execute("SELECT version FROM state").fetchone()[0])
+
+    def statistics(self) -> Statistics:
+        """Return the counts; the same object as long as nothing changed."""
+        with self._using() as database:
+            version, *counts = database.execute("SELECT version, chunks, sentences, words, grams FROM state").fetchone()
+            if self._statistics is None or self._statistics[0] != version:
+                readers = [row[0] for row in database.execute("SELECT readers FROM readers")]
+                self._statistics = version, Statistics(*counts, readers, self._chunks_with)
+        return self._statistics[1]
+
+    def change(self, gone: Sequence[Row], come: Iterable[Row], version: int) -> None:
+        """Count what one commit took and brought.
+
+        Args:
+            gone: Rows that left the table; their columns title, place, text, words and readers.
+            come: Rows that entered it.
+            version: The table's version after it.
+        """
+        tokens, readers, sizes = Counter[str](), Counter[str](), Counter[str]()
+        for rows, sign in ((gone, -1), (come, 1)):
+            for row in rows:
+                text = searched(row)
+                words = [word for part in text.words for word in part]
+                grams = japanese.grams("\n".join(text.letters))
+                for token in {f"w:{word}" for word in words}.union(grams):
+                    tokens[token] += sign
+                readers[row["readers"]] += sign
+                counted = {"chunks": 1, "sentences": len(text.words) - 1, "words": len(words), "grams": len(grams)}
+                for name, number in counted.items():
+                    sizes[name] += sign * number
+        with self._using() as database, database:
+            database.executemany(_COUNT_TOKEN, ((token, n) for token, n in tokens.items() if n))
+            database.executemany(_COUNT_READERS, ((value, n) for value, n in readers.items() if n))
+            if gone:
+                database.execute("DELETE FROM tokens WHERE chunks <= 0")
+                database.execute("DELETE FROM readers WHERE chunks <= 0")
+            database.execute(
+                "UPDATE state SET version = ?, chunks = chunks + ?, sentences = sentences + ?, words = words + ?, grams = grams + ?",
+                (version, *(sizes[name] for name in ("chunks", "sentences", "words", "grams"))),
+            )
+
+    def at(self, version: int) -> None:
+        """Note that the table has a new version with the same chunks."""
+        with self._using() as database, database:
+            database.execute("UPDATE state SET version = ?", (version,))
+
+    def clear(self) -> None:
+        """Forget all counts: the file is made anew, so that no byte of them stays."""
+        with self._lock:
+            self._database.close()
+            if self._path:
+                for suffix in ("", "-wal", "-shm"):
+                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            self._open()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _open(self) -> None:
+        self._statistics = None
+        try:
+            self._connect()
+        except sqlite3.OperationalError:  # the disk is full or read-only: searching goes on with counts in memory
+            self._path = None
+            self._connect()
+        except sqlite3.DatabaseError:  # torn by a power cut
+            assert self._path
+            self._path.unlink()
+            self._connect()
+
+    def _connect(self) -> None:
+        self._database = sqlite3.connect(self._path or ":memory:", timeout=30, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode = WAL")  # a search never waits for a writer
+        self._database.executescript(_MADE)
+        self._inode = self._path.stat().st_ino if self._path else 0
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            if self._path and (not self._path.exists() or self._path.stat().st_ino != self._inode):  # another process cleared it
+                self._database.close()
+                self._open()
+            yield self._database
+
+    def _chunks_with(self, token: str) -> int:
+        known = token.encode("utf-8", "replace").decode()  # a question may hold half a letter
+        with self._using() as database:
+            found = database.execute("SELECT chunks FROM tokens WHERE token = ?", (known,)).fetchone()
+        return int(found[0]) if found else 0
+
+
+def searched(row: Row) -> Text:
+    """Return what ranking sees of a row: its title with the headings, then each sentence."""
+    heading = "\n".join((row["title"], *json.loads(row["place"])["headings"]))
+    letters = [japanese.normalise(part) for part in (heading, *japanese.sentences(row["text"]))]
+    return Text([line.split(" ") if line else [] for line in row["words"].split("\n")], letters)
