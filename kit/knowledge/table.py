@@ -41,6 +41,7 @@ class Table:
 
     def __init__(self, folder: Path, *, dimensions: int = 0, network: bool = False) -> None:
         self.folder = folder
+        self._table: Any
         self.healed: tuple[str, ...] = ()
         """Heads that could not be read and were set aside when the table was opened."""
         with store_errors(folder):
@@ -318,7 +319,7 @@ def store_errors(folder: Path) -> Iterator[None]:
 
 def _version_of(name: str) -> int:
     """Return the version that a manifest's name stands for; Lance counts down from 2^64 - 1. 0 for other files."""
-    number, dot, rest = Path(name).name.partition(".")
+    number, _, rest = Path(name).name.partition(".")
     return 2**64 - 1 - int(number) if rest == "manifest" and len(number) == 20 and number.isdigit() else 0
 
 
@@ -333,7 +334,7 @@ def _syncfs(folder: Path) -> None:
 
 def _refuse_network(folder: Path) -> None:
     """Refuse a folder whose file system another machine keeps: there, neither lock nor sync can be relied on."""
-    device, kinds = os.stat(folder).st_dev, {}
+    device, kinds = folder.stat().st_dev, {}
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
         mount, _, after = line.partition(" - ")
         kinds[mount.split()[2]] = after.split()[0]
