@@ -90,10 +90,12 @@ class Corpus:
     def statistics(self) -> Statistics:
         """Return the counts; the same object as long as nothing changed."""
         with self._using() as database:
-            state = database.execute("SELECT version, chunks, sentences, words, grams FROM state").fetchone()
-            if self._statistics is None or self._statistics[0] != state[0]:
+            version, chunks, sentences, words, grams = database.execute(
+                "SELECT version, chunks, sentences, words, grams FROM state"
+            ).fetchone()
+            if self._statistics is None or self._statistics[0] != version:
                 readers = [row[0] for row in database.execute("SELECT readers FROM readers")]
-                self._statistics = state[0], Statistics(*state[1:], readers, self._chunks_with)
+                self._statistics = version, Statistics(chunks, sentences, words, grams, readers, self._chunks_with)
         return self._statistics[1]
 
     def change(self, gone: Sequence[Row], come: Iterable[Row], version: int) -> None:
