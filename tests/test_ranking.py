@@ -3,10 +3,12 @@ import math
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from kit.knowledge import japanese
 from kit.knowledge.corpus import Statistics
-from kit.knowledge.ranking import bm25, coverage
+from kit.knowledge.ranking import Text, bm25, coverage, measure
 
 CORPUS = [["a", "b", "a"], ["b"], ["c", "c"], ["b", "c"]]
+LETTERS = st.text("あいア亜a0𠮷\ue000 、\n", max_size=12)
 TOKENS = st.lists(st.sampled_from("abcdxyz"), max_size=12)
 
 
@@ -70,6 +72,23 @@ def test_bm25_is_bounded_and_zero_only_without_a_match(question, texts):
     for score, text in zip(bm25(question, texts, idf), texts, strict=True):
         assert 0 <= score <= most
         assert (score > 0) == bool(set(question) & set(text))
+
+
+@settings(deadline=None, max_examples=200)
+@given(LETTERS, st.lists(st.lists(st.tuples(TOKENS, LETTERS), min_size=1, max_size=4), max_size=5))
+def test_all_four_scores_are_those_of_a_plain_implementation(question, texts):
+    words, grams = list(question), japanese.grams(question)
+    weights = Statistics.of([*([f"w:{word}" for part, _ in text for word in part] for text in texts), grams])
+    weights.words, weights.grams, weights.sentence_words, weights.sentence_grams = 3.0, 5.0, 2.0, 4.0
+    found = measure(words, grams, [Text([part for part, _ in text], [part for _, part in text]) for text in texts], weights)
+    assert len(found) == len(texts)
+    for parts, text in zip(found, texts, strict=True):
+        in_words, in_grams = [part for part, _ in text], [japanese.grams(part) for _, part in text]
+        word_idf = {word: weights.idf(f"w:{word}") for word in words}.__getitem__
+        assert parts.words == pytest.approx(bm25(words, [sum(in_words, [])], word_idf, 3.0)[0])
+        assert parts.grams == pytest.approx(bm25(grams, [sum(in_grams, [])], weights.idf, 5.0)[0])
+        assert parts.sentence_words == pytest.approx(max(bm25(words, in_words, word_idf, 2.0)))
+        assert parts.sentence_grams == pytest.approx(max(bm25(grams, in_grams, weights.idf, 4.0)))
 
 
 def test_coverage_by_hand():

@@ -270,6 +270,17 @@ def test_another_objects_changes_are_seen_at_once(store):
     assert (store.search("出張の日当"), len(store), store.statistics().count) == ([], 2, 2)
 
 
+def test_a_change_is_seen_however_long_the_store_lay_still(store):
+    store.add([document("a.txt", TRAVEL)])
+    versions = store.path / "chunks.lance" / "_versions"
+    for name in ("b.txt", "c.txt"):
+        os.utime(versions, (1_000_000_000, 1_000_000_000))  # nothing has happened for years
+        before = store.search("出張", k=9, fold=False)
+        assert store.search("出張", k=9, fold=False) == before
+        Store(store.path).add([document(name, f"{TRAVEL}{name}")])
+        assert set(names(store.search("出張", k=9, fold=False))) == {*names(before), name}
+
+
 def test_statistics_are_computed_once_per_state(store):
     store.add([document("a.txt", TRAVEL)])
     assert store.statistics() is store.statistics()

@@ -28,6 +28,7 @@ INSERT OR IGNORE INTO state VALUES (1, 0, 0, 0, 0, 0);
 """
 _COUNT_TOKEN = "INSERT INTO tokens VALUES (?, ?) ON CONFLICT DO UPDATE SET chunks = chunks + excluded.chunks"
 _COUNT_READERS = "INSERT INTO readers VALUES (?, ?) ON CONFLICT DO UPDATE SET chunks = chunks + excluded.chunks"
+_CHUNKS_WITH = "SELECT token, chunks FROM tokens WHERE token IN ({})"
 Row = Mapping[str, Any]
 
 
@@ -42,7 +43,13 @@ class Statistics:
     """
 
     def __init__(
-        self, count: int, sentences: int, words: int, grams: int, readers: Iterable[str], chunks_with: Callable[[str], int]
+        self,
+        count: int,
+        sentences: int,
+        words: int,
+        grams: int,
+        readers: Iterable[str],
+        chunks_with: Callable[[Sequence[str]], Mapping[str, int]],
     ) -> None:
         self.count = count
         self.words, self.grams = words / max(1, count) or 1.0, grams / max(1, count) or 1.0
@@ -58,7 +65,7 @@ class Statistics:
         for tokens in texts:
             frequencies.update(set(tokens))
             count, length = count + 1, length + len(tokens)
-        return cls(count, count, length, length, (), frequencies.__getitem__)
+        return cls(count, count, length, length, (), lambda _: frequencies)
 
     def idf(self, token: str) -> float:
         """Return ln(1 + (N - n + 0.5) / (n + 0.5)); a token of no chunk gets the maximum, as n = 0.
@@ -66,10 +73,16 @@ class Statistics:
         Args:
             token: A character gram, or a word with ``w:`` before it.
         """
-        if token not in self._idf:
-            n = self._chunks_with(token)
-            self._idf[token] = math.log1p((self.count - n + 0.5) / (n + 0.5))
-        return self._idf[token]
+        return self.idfs([token])[0]
+
+    def idfs(self, tokens: Sequence[str]) -> list[float]:
+        """Return the ``idf`` of each token, looked up together."""
+        if missing := [token for token in tokens if token not in self._idf]:
+            found = self._chunks_with(missing)
+            for token in missing:
+                n = found.get(token, 0)
+                self._idf[token] = math.log1p((self.count - n + 0.5) / (n + 0.5))
+        return [self._idf[token] for token in tokens]
 
 
 class Corpus:
@@ -112,8 +125,8 @@ class Corpus:
                 text = searched(row)
                 words = [word for part in text.words for word in part]
                 grams = japanese.grams("\n".join(text.letters))
-                for token in {f"w:{word}" for word in words}.union(grams):
-                    tokens[token] += sign
+                held = {f"w:{word}" for word in words}.union(grams)
+                tokens.update(held) if sign > 0 else tokens.subtract(held)
                 readers[row["readers"]] += sign
                 counted = {"chunks": 1, "sentences": len(text.words) - 1, "words": len(words), "grams": len(grams)}
                 for name, number in counted.items():
@@ -173,11 +186,14 @@ class Corpus:
                 self._open()
             yield self._database
 
-    def _chunks_with(self, token: str) -> int:
-        known = token.encode("utf-8", "replace").decode()  # a question may hold half a letter
+    def _chunks_with(self, tokens: Sequence[str]) -> dict[str, int]:
+        known = {token: token.encode("utf-8", "replace").decode() for token in tokens}  # a question may hold half a letter
+        found: dict[str, int] = {}
         with self._using() as database:
-            found = database.execute("SELECT chunks FROM tokens WHERE token = ?", (known,)).fetchone()
-        return int(found[0]) if found else 0
+            for start in range(0, len(tokens), 500):  # every SQLite takes as many values
+                some = [known[token] for token in tokens[start : start + 500]]
+                found |= database.execute(_CHUNKS_WITH.format(",".join("?" * len(some))), some)
+        return {token: found.get(written, 0) for token, written in known.items()}
 
 
 def searched(row: Row) -> Text:

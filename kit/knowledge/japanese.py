@@ -7,6 +7,7 @@ character 1-2-grams in one BM25 ranks JSQuAD better than either alone (DECISIONS
 import re
 import threading
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,7 @@ _NO_CONTENT = {"助詞", "助動詞", "補助記号", "空白"}
 _SUDACHI_LIMIT = 12_000  # characters per call; Sudachi refuses more than 49,149 bytes
 _SENTENCE_END = "。！？!?\n"
 _OPEN, _CLOSE = "「『（(【[〈《", "」』）)】]〉》"
+_BRACKET_OR_END = re.compile(f"[{re.escape(_SENTENCE_END + _OPEN + _CLOSE)}]")
 _LONGEST_BRACKET = 200  # an opening bracket never closed within this many characters is a slip, not a bracket
 _NOT_GRAM = re.compile(r"[\s。、，．,.!?！？「」『』（）()\[\]【】・:：;；/|]+")
 _HIRAGANA = re.compile(r"[ぁ-ゖー]+")
@@ -30,8 +32,9 @@ def words(text: str) -> list[str]:
     found: list[str] = []
     for start in range(0, len(text), _SUDACHI_LIMIT):
         piece = text[start : start + _SUDACHI_LIMIT].encode("utf-8", "replace").decode()
-        for morpheme in _tokenizer().tokenize(piece):
-            if morpheme.part_of_speech()[0] not in _NO_CONTENT:
+        tokenizer, holds_content = _tokenizer()
+        for morpheme in tokenizer.tokenize(piece):
+            if holds_content(morpheme):
                 found += morpheme.normalized_form().lower().split()  # "in vitro" is one word of its dictionary
     return found
 
@@ -69,12 +72,13 @@ def sentences(text: str) -> list[str]:
     """Cut a text after 。！？ and at line breaks, never inside brackets; joined, the pieces give the text again."""
     pieces: list[str] = []
     start, depth, opened = 0, 0, 0
-    for i, letter in enumerate(text):
+    for found in _BRACKET_OR_END.finditer(text):
+        i, letter = found.start(), found[0]
         if letter in _OPEN:
             depth, opened = depth + 1, i
         elif letter in _CLOSE:
             depth = max(0, depth - 1)
-        elif letter in _SENTENCE_END and (depth == 0 or letter == "\n" or i - opened > _LONGEST_BRACKET):
+        elif depth == 0 or letter == "\n" or i - opened > _LONGEST_BRACKET:
             pieces.append(text[start : i + 1])
             start, depth = i + 1, 0
     if start < len(text):
@@ -82,10 +86,13 @@ def sentences(text: str) -> list[str]:
     return pieces
 
 
-def _tokenizer() -> Any:
-    """One tokenizer per thread: Sudachi's tokenizers must not be shared."""
+def _tokenizer() -> tuple[Any, Callable[[Any], bool]]:
+    """Return a tokenizer with the test for words that carry content: one per thread, because they must not be shared."""
     if not hasattr(_local, "tokenizer"):
         from sudachipy import Dictionary, SplitMode
 
-        _local.tokenizer = Dictionary(dict="core").tokenizer(mode=SplitMode.C)
-    return _local.tokenizer
+        dictionary = Dictionary(dict="core")
+        content = dictionary.pos_matcher(lambda part_of_speech: part_of_speech[0] not in _NO_CONTENT)
+        _local.tokenizer = dictionary.tokenizer(mode=SplitMode.C), content
+    tokenizer: tuple[Any, Callable[[Any], bool]] = _local.tokenizer
+    return tokenizer

@@ -6,7 +6,8 @@ times the best sentence's two. A vector's likeness, where there is one, is added
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
 
 from kit.knowledge import japanese
 from kit.records import Hit, Parts
@@ -31,8 +32,8 @@ class Weights(Protocol):
     sentence_words: float
     sentence_grams: float
 
-    def idf(self, token: str) -> float:
-        """Return the weight of a token."""
+    def idfs(self, tokens: Sequence[str]) -> list[float]:
+        """Return the weights of tokens."""
         ...
 
 
@@ -49,30 +50,84 @@ class Text:
 def measure(words: Iterable[str], grams: Iterable[str], texts: Sequence[Text], weights: Weights) -> list[Parts]:
     """Score texts against a question by BM25, part by part (Robertson; k1 = 0.3, b = 0.9).
 
+    All is counted in one pass over the letters of all texts: to look for each token in each sentence took half of a search.
+
     Args:
         words: The question's words; repeated ones count once.
         grams: Its character 1-grams and 2-grams, likewise.
         texts: The candidates.
         weights: The corpus.
     """
-    by_word = {word: weights.idf(f"w:{word}") for word in set(words)}
-    by_gram = {gram: weights.idf(gram) for gram in set(grams)}
-    found = []
-    for text in texts:
-        lengths = [gram_count(letters) for letters in text.letters]
-        whole = [word for part in text.words for word in part]
-        found.append(
-            Parts(
-                _score(by_word, whole.count, len(whole), weights.words),
-                _score(by_gram, "\n".join(text.letters).count, sum(lengths), weights.grams),
-                max((_score(by_word, part.count, len(part), weights.sentence_words) for part in text.words), default=0.0),
-                max(
-                    (_score(by_gram, letters.count, length, weights.sentence_grams)
-                    for letters, length in zip(text.letters, lengths, strict=True)), default=0.0,
-                ),
-            )
-        )  # fmt: skip
-    return found
+    if not texts:
+        return []
+    import numpy as np
+
+    asked = {word: column for column, word in enumerate(dict.fromkeys(words))}
+    sought = sorted(set(grams), key=_code)
+    idf = np.array(weights.idfs([*(f"w:{word}" for word in asked), *sought]))
+    lines = [line for text in texts for line in text.words]
+    held = [row * len(asked) + asked[word] for row, line in enumerate(lines) for word in line if word in asked]
+    counts = np.bincount(np.array(held, int), minlength=len(lines) * len(asked)).reshape(len(lines), len(asked))
+    lengths = np.array([len(line) for line in lines])
+    firsts = np.cumsum([0, *(len(text.words) for text in texts[:-1])])
+    by_words = _whole_and_best(counts, lengths, firsts, idf[: len(asked)], weights.words, weights.sentence_words)
+    counts, lengths = _count_grams(sought, [part for text in texts for part in text.letters])
+    firsts = np.cumsum([0, *(len(text.letters) for text in texts[:-1])])
+    by_grams = _whole_and_best(counts, lengths, firsts, idf[len(asked) :], weights.grams, weights.sentence_grams)
+    rows = zip(by_words[0], by_grams[0], by_words[1], by_grams[1], strict=True)
+    return [Parts(*map(float, row)) for row in rows]
+
+
+def _whole_and_best(counts: Any, lengths: Any, firsts: Any, idf: Any, mean: float, mean_of_part: float) -> tuple[Any, Any]:
+    """Return BM25 of each text and of the best part of each.
+
+    Args:
+        counts: How often each token (column) stands in each part (row).
+        lengths: Of the parts, in tokens.
+        firsts: Of each text, the number of its first part; every text has a part.
+        idf: Of each token.
+        mean, mean_of_part: Length of a text and of a part in the corpus.
+    """
+    import numpy as np
+
+    def score(counts: Any, lengths: Any, mean: float) -> Any:
+        norm = K1 * (1 - B + B * lengths / mean)
+        return (counts * (K1 + 1) / (counts + norm[:, None])) @ idf
+
+    whole = score(np.add.reduceat(counts, firsts), np.add.reduceat(lengths, firsts), mean)
+    return whole, np.maximum.reduceat(score(counts, lengths, mean_of_part), firsts)
+
+
+def _count_grams(sought: Sequence[str], parts: Sequence[str]) -> tuple[Any, Any]:
+    """Return how often each part (row) holds each gram (column; sorted by code), and the number of all grams of each part."""
+    import numpy as np
+
+    letters = np.frombuffer("\n".join(parts).encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint64)
+    owners = np.repeat(np.arange(len(parts)), [len(part) + 1 for part in parts])[: len(letters)]
+    single = _letters()[np.minimum(letters, 0xFFFF)]
+    double = single[:-1] & single[1:]  # no gram crosses a blank or punctuation, so none crosses the end of a part
+    codes = np.concatenate((letters[single], (letters[:-1] << np.uint64(32) | letters[1:])[double]))
+    owners = np.concatenate((owners[single], owners[:-1][double]))
+    known = np.array([*map(_code, sought), 2**64 - 1], np.uint64)  # the last one, which no gram has, keeps every place valid
+    columns = np.searchsorted(known, codes)
+    held = known[columns] == codes
+    cells = np.bincount(owners[held] * len(known) + columns[held], minlength=len(parts) * len(known))
+    return cells.reshape(len(parts), len(known))[:, :-1], np.bincount(owners, minlength=len(parts))
+
+
+def _code(gram: str) -> int:
+    """Return one number for one or two letters."""
+    return ord(gram) if len(gram) == 1 else ord(gram[0]) << 32 | ord(gram[1])
+
+
+@cache
+def _letters() -> Any:
+    """Return of each code point of the basic plane whether it is a letter of grams; all beyond are."""
+    import numpy as np
+
+    every = "".join(map(chr, range(0x10000)))
+    kept = set("".join(japanese.runs(every)))
+    return np.array([letter in kept for letter in every])
 
 
 def combine(parts: Sequence[Parts], likeness: float = 0.0) -> list[float]:
@@ -139,11 +194,6 @@ def margin(hits: Sequence[Hit]) -> float:
     if len(hits) < 2:
         return float(len(hits))
     return 1 - hits[1].score / hits[0].score if hits[0].score > 0 else 0.0
-
-
-def gram_count(letters: str) -> int:
-    """Return how many 1-grams and 2-grams a normalised text has."""
-    return sum(2 * len(run) - 1 for run in japanese.runs(letters))
 
 
 def bm25(

@@ -226,8 +226,8 @@ class Store:
         parts = ranking.measure(words, grams, [searched(row) for row in rows], statistics)
         scores = ranking.combine(parts)
         # Equal scores keep the index's own order, which is stable for one state of the store.
-        ranked = sorted(zip(scores, parts, rows, strict=True), key=lambda found: -found[0])
-        hits = [Hit(_chunk(row), score, 0, parts=part) for score, part, row in ranked]
+        best = sorted(range(len(rows)), key=lambda i: -scores[i])[: k + ranking.FOLDED]  # no others are folded or shown
+        hits = [Hit(_chunk(rows[i]), scores[i], 0, parts=parts[i]) for i in best]
         return ranking.ranked(ranking.folded(hits, question) if fold else hits, k)
 
     def keyword_search(self, query: str, *, k: int = 1, as_user: str = "") -> list[Hit]:

@@ -8,6 +8,7 @@ import ctypes
 import fcntl
 import os
 import sqlite3
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from kit.trust import checksums
 _TEXT = ("id", "document_id", "document", "title", "text", "place", "readers", "date", "words")
 _KEPT_TAGS = 10
 _MOST_HEALS = 32
+_TICK_NS = 1_000_000_000
 _HINT = frozenset({"latest_version_hint.json"})  # Lance writes it over and over, and does without it
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.s3fs", "fuse.rclone"}
 Row = dict[str, Any]
@@ -42,6 +44,7 @@ class Table:
     def __init__(self, folder: Path, *, dimensions: int = 0, network: bool = False) -> None:
         self.folder = folder
         self._table: Any
+        self._looked = (0, 0)
         self.healed: tuple[str, ...] = ()
         """Heads that could not be read and were set aside when the table was opened."""
         with store_errors(folder):
@@ -68,12 +71,12 @@ class Table:
     def version(self) -> int:
         """The newest state's number."""
         with store_errors(self.folder):
-            self._table.checkout_latest()
+            self._look()
             return int(self._table.version)
 
     def __len__(self) -> int:
         with store_errors(self.folder):
-            self._table.checkout_latest()
+            self._look()
             return int(self._table.count_rows())
 
     def rows(self, columns: Sequence[str], where: Any = None) -> list[Row]:
@@ -84,7 +87,7 @@ class Table:
     def arrow(self, columns: Sequence[str], where: Any = None) -> Any:
         """Read like ``rows``, as an Arrow table."""
         with store_errors(self.folder):
-            self._table.checkout_latest()
+            self._look()
             search = self._table.search().select(list(columns)).limit(None)
             return (search if where is None else search.where(where)).to_arrow()
 
@@ -99,7 +102,7 @@ class Table:
         from lancedb.query import MatchQuery
 
         with store_errors(self.folder):
-            self._table.checkout_latest()
+            self._look()
             search = self._table.search(MatchQuery(" ".join(words), "words"), query_type="fts")
             found: list[Row] = search.where(where, prefilter=True).limit(limit).to_arrow().to_pylist()
         return found
@@ -107,7 +110,7 @@ class Table:
     def near(self, vector: Sequence[float], limit: int, where: Any) -> list[Row]:
         """Return the rows whose vectors are nearest to one, with ``_distance`` (1 - cosine)."""
         with store_errors(self.folder):
-            self._table.checkout_latest()
+            self._look()
             search = self._table.search(list(vector), vector_column_name="vector").distance_type("cosine")
             found: list[Row] = search.where(where, prefilter=True).limit(limit).to_arrow().to_pylist()
         return found
@@ -172,6 +175,15 @@ class Table:
             with warnings.catch_warnings(action="ignore"):  # that other processes' older states end is what is wanted
                 self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
             self._sync()
+
+    def _look(self) -> None:
+        """Go to the newest state. Each one adds to one folder: where nothing happened there, the look itself (1-2 ms) is spared."""
+        folder = (self.folder / "chunks.lance" / "_versions").stat()
+        stamp = folder.st_ino, folder.st_mtime_ns
+        if stamp != self._looked:
+            self._table.checkout_latest()
+            # A change within one tick of the file system's clock leaves the time as it is: only an older time is proof.
+            self._looked = stamp if time.time_ns() - folder.st_mtime_ns > _TICK_NS else (0, 0)
 
     # --- durability
 
