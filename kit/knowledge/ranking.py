@@ -86,7 +86,8 @@ def _whole_and_best(counts: Any, lengths: Any, firsts: Any, idf: Any, mean: floa
         lengths: Of the parts, in tokens.
         firsts: Of each text, the number of its first part; every text has a part.
         idf: Of each token.
-        mean, mean_of_part: Length of a text and of a part in the corpus.
+        mean: Length of a text in the corpus.
+        mean_of_part: Length of a part in the corpus.
     """
     import numpy as np
 
