@@ -93,7 +93,8 @@ def _whole_and_best(counts: Any, lengths: Any, firsts: Any, idf: Any, mean: floa
 
     def score(counts: Any, lengths: Any, mean: float) -> Any:
         norm = K1 * (1 - B + B * lengths / mean)
-        return (counts * (K1 + 1) / (counts + norm[:, None])) @ idf
+        # No matrix product, which adds in an order that depends on the row: equal texts must score equally, to the last bit.
+        return (idf * counts * (K1 + 1) / (counts + norm[:, None])).sum(axis=1)
 
     whole = score(np.add.reduceat(counts, firsts), np.add.reduceat(lengths, firsts), mean)
     return whole, np.maximum.reduceat(score(counts, lengths, mean_of_part), firsts)
