@@ -16,7 +16,8 @@ from kit.evaluation.criteria import read_criteria
 from kit.evaluation.evaluate import System
 from kit.interface.project import Project
 from kit.knowledge.files import ACL_NAME, load
-from kit.knowledge.store import Added, Store
+from kit.knowledge.reports import Added
+from kit.knowledge.store import Store
 from kit.prices import read_prices
 from kit.records import Criteria, Document, Hit, KpiResult, Seal, Step, to_json
 from kit.reporting import wording
