@@ -43,10 +43,18 @@ class Acknowledged:
         return sorted(self.folder.glob(f"{HOME}/_versions/*.manifest"), key=version_of)
 
     def begin(self) -> None:
-        """Look at what is missing before anything changes: what only then goes was taken away on purpose."""
+        """Undo what a killed writer left, and look at what is missing: what goes from now on is taken away on purpose.
+
+        States past the acknowledged one are not even opened: after a power cut Lance reads zeros as an empty table.
+        """
         if self._cleaning.exists():  # a killed writer had begun to take old files away
             checksums.prune(self.list, HOME)
-        self._lost = frozenset(self.listed().keys() - checksums.files(self.list, HOME))
+        listed, there = self.listed(), checksums.files(self.list, HOME)
+        acknowledged = self.version
+        for path in map(self.folder.joinpath, there - listed.keys() if acknowledged else ()):
+            if version_of(path) > acknowledged or path.parent.name == "tags":
+                path.unlink()
+        self._lost = frozenset(listed.keys() - there)
 
     def sync(self) -> None:
         """Put on disk all that LanceDB wrote, then vouch for it: that is the acknowledgement."""
@@ -94,13 +102,10 @@ class Acknowledged:
 
     def give_up_head(self, error: Exception) -> None:
         """Take away a head that cannot be opened, unless it is as it was written: then rights, memory or handles are wanting."""
-        manifests, listed = self.manifests(), self.listed()
-        if listed and manifests and manifests[-1].relative_to(self.folder).as_posix() not in listed:
-            manifests[-1].unlink()  # of a writer that was killed: nobody was told of it
-        elif listed or len(manifests) < 2:
+        manifests = self.manifests()
+        if self.listed() or len(manifests) < 2:
             raise error
-        else:
-            self.set_aside(manifests[-1])
+        self.set_aside(manifests[-1])
 
     def dismiss(self) -> None:
         """Forget about heads that were set aside and files that went missing: what is there now is all there should be."""

@@ -223,7 +223,7 @@ class Store:
             tags = self.tags()
             chosen = tag or (tags[-1] if tags else "")
             if chosen not in tags:
-                raise _unknown("控え", chosen, tags)
+                raise _unknown("控え", chosen or "最後の変更の前", tags)
             self._tag()
             self._table.restore(chosen)
             with store_errors(self.path):

@@ -275,9 +275,6 @@ class Table:
                 acknowledged.give_up_head(error)
         else:
             raise OSError(f"none of the last {_MOST_HEALS} versions can be read")
-        if 0 < acknowledged.version < int(self._table.version):  # its files may not be whole
-            self._table.restore(acknowledged.version)
-            acknowledged.sync()
         self._make_indices()
 
     def _try_open(self) -> None:
