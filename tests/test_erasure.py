@@ -1,7 +1,6 @@
 import pytest
 
 from kit.errors import DataError, StoreError
-from kit.knowledge.erasure import certify
 from kit.knowledge.store import Store
 from kit.records import Block, Document, Place
 
@@ -38,6 +37,13 @@ def test_a_forgotten_document_is_in_no_byte_of_any_edition(store):
         store.forget("a.txt")
 
 
+def test_what_killed_writers_left_goes_with_it(store):
+    (store.path / "chunks.lance" / "_versions" / "9.manifest#1").write_text(OLD, encoding="utf-8")
+    (store.path / "chunks.lance" / "data" / ".tmpX").write_text(OLD, encoding="utf-8")
+    assert store.forget("a.txt").chunks == 2
+    assert OLD.encode() not in bytes_of(store)
+
+
 def test_a_removed_document_can_be_forgotten(store):
     store.remove(["a.txt"])
     assert OLD.encode() in bytes_of(store)
@@ -63,12 +69,6 @@ def test_a_text_that_stands_in_another_file_is_no_proof(store):
     with pytest.raises(StoreError) as caught:
         store.forget("a.txt")
     assert "memo.txt" in caught.value.what and OLD not in str(caught.value)
-
-
-def test_a_file_from_before_is_no_proof(store, tmp_path):
-    with pytest.raises(StoreError) as caught:
-        certify(store.path, "c.txt", [], store._table, 1, [store.path / "old.lance"])
-    assert "old.lance" in caught.value.what
 
 
 def test_a_text_is_found_across_the_pieces_that_are_read(store, monkeypatch):

@@ -116,10 +116,10 @@ def test_damaged_heads_are_set_aside_and_named(table, damage, heads):
 
 
 def test_a_file_that_goes_missing_stays_named_through_later_changes(table):
-    gone = next(table.folder.glob("chunks.lance/data/*"))
+    gone = table.acknowledged.manifests()[0]  # of an older state: the table itself does not miss it
     gone.unlink()
     put(table, "c", 1)
-    assert table.verify().missing == (f"chunks.lance/data/{gone.name}",)
+    assert table.verify().missing == (f"chunks.lance/_versions/{gone.name}",)
 
 
 def test_want_of_rights_sets_nothing_aside(table, monkeypatch):
@@ -198,8 +198,9 @@ def test_a_rewritten_table_keeps_no_file_from_before(table):
         table.tag("before")
         assert sorted(found["text"] for found in table.ever(["text"], among("document", ["b"]))) == ["1", "2"]
         (table.folder / "chunks.lance" / "_versions" / "1.manifest#1").write_bytes(b"half")
-        count, left = table.rewrite()
-    assert count > 5 and left == []
+        before = set(table.folder.rglob("*.lance")) | set(table.folder.rglob("*.manifest*"))
+        assert table.rewrite() >= len(before) - 1 > 5
+    assert not [path for path in before if path.is_file()]
     assert held(Table(table.folder)) == {"a": "1", "b": "2"}
     assert [found["text"] for found in table.ever(["text"], among("document", ["b"]))] == ["2"]
     assert (table.tags(), table.verify().missing) == ([], ())

@@ -155,7 +155,7 @@ def _store(options: argparse.Namespace) -> Result:
     from kit.knowledge.store import Store
     from kit.records import to_json
 
-    action, folder, name = _store_words([word for word in (options.action, options.folder, options.name) if word])
+    action, folder, name = _store_words([options.action, *filter(None, (options.folder, options.name))])
     project = find_project(folder)
     if action == "sync":
         store, added = build_store(project, progress=Bar("文書の登録"))

@@ -33,7 +33,7 @@ def store_errors(folder: Path) -> Iterator[None]:
             "ディスクの空きがありません。" if full else broken,
             "空きを作り、同じ操作をもう一度実行してください。登録済みの文書は失われていません。"
             if full
-            else f"権限を確かめてください。直らない場合は {folder} を別名にして、ノートブック 02 で作り直せます。",
+            else f"権限を確かめてください。壊れたファイルは `kit store verify フォルダ` で分かります。直らない場合は {folder} を別名にして、ノートブック 02 で作り直せます。",
         ) from error
 
 

@@ -5,7 +5,7 @@ the new ones hold is read, too.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,7 @@ _LEAST = 10  # letters of a text that is looked for; shorter ones stand in other
 _PIECE = 1 << 24
 
 
-def certify(
-    folder: Path, document: str, erased: Iterable[Mapping[str, Any]], table: Table, replaced: int, left: Sequence[Path]
-) -> Erasure:
+def certify(folder: Path, document: str, erased: Iterable[Mapping[str, Any]], table: Table, replaced: int) -> Erasure:
     """Prove that nothing of a document is in any file of a store.
 
     Args:
@@ -29,10 +27,9 @@ def certify(
         erased: The rows that were erased, with title and text.
         table: What remains; it has been written anew.
         replaced: Number of files that there were before.
-        left: Those of them that are still there.
 
     Raises:
-        StoreError: One is, or a row of the document, or a text that no remaining document holds.
+        StoreError: A row of the document is there, or a text that no remaining document holds.
     """
     rows = list(erased)
     texts = {sentence.strip() for row in rows for sentence in (row["title"], *japanese.sentences(row["text"]))}
@@ -45,7 +42,7 @@ def certify(
         others = "\n".join((*remaining["title"].to_pylist(), *remaining["text"].to_pylist()))
         found = {text: path for text, path in found.items() if text not in others}
     shared -= len(found)
-    where = [*left, *found.values()]
+    where = list(found.values())
     if where or table.rows(["document"], among("document", [document])):
         raise StoreError(
             f"「{document}」は、まだストアのファイルに残っているおそれがあります（{where[0] if where else folder}）。",

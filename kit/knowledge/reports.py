@@ -23,7 +23,7 @@ class Added:
     def __str__(self) -> str:
         counts = f"登録 {self.new}、更新 {self.replaced}、変更なし {self.unchanged}、読めず {len(self.unreadable)}"
         gone = f"、削除 {len(self.removed)}" if self.removed else ""
-        return "\n".join([*self.notices, f"{counts}{gone}（文書数）", *(f"× {line}" for line in self.unreadable)])
+        return "\n".join([*self.notices, f"{counts}{gone}", *(f"× {line}" for line in self.unreadable)])
 
     def _repr_html_(self) -> str:
         return views.paragraphs(*str(self).split("\n"), *(f"△ {line}" for line in self.doubts))

@@ -186,10 +186,10 @@ class Store:
             if not erased:
                 raise _unknown("文書", name, self.documents())
             self._commit([], [name])
-            replaced, left = self._table.rewrite()
+            replaced = self._table.rewrite()
             with store_errors(self.path):
                 self._recount(anew=True)
-                return certify(self.path, name, erased, self._table, replaced, left)
+                return certify(self.path, name, erased, self._table, replaced)
 
     def verify(self) -> Health:
         """Read every file again and compare it with the checksum taken when it was written; count everything again.

@@ -196,11 +196,11 @@ class Table:
                 found |= {tuple(row.values()): row for row in rows}
         return list(found.values())
 
-    def rewrite(self) -> tuple[int, list[Path]]:
+    def rewrite(self) -> int:
         """Write all rows anew and take every older state from the disk: what was deleted is then in no file any more.
 
         Returns:
-            Number of files that there were before, and those of them that are still there: none.
+            Number of files that there were before; none of them is there any more.
         """
         with store_errors(self.folder), self.acknowledged.cleaning():
             import pyarrow as pa
@@ -217,10 +217,10 @@ class Table:
             self.acknowledged.sync()
             with warnings.catch_warnings(action="ignore"):  # that other processes' older states end is what is wanted
                 self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
-            for path in home.rglob("*.manifest?*"):  # half a manifest of a killed writer
-                path.unlink()
+            for path in before:  # the only state names new files alone; Lance leaves what a killed writer had half written
+                path.unlink(missing_ok=True)
             self.acknowledged.dismiss()
-            return len(before), sorted(path for path in before if path.exists())
+            return len(before)
 
     # --- durability
 
