@@ -9,7 +9,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from pathlib import Path
@@ -252,9 +252,11 @@ class Table:
             try:
                 self._settle()
             except (OSError, RuntimeError):  # a full disk: what is there can be searched
-                self._try_open()
-                if not self._table.list_indices():
-                    raise
+                with suppress(Exception):  # what is told is why it could not be settled
+                    self._try_open()
+                    if self._table.list_indices():
+                        return
+                raise
 
     def _settle(self) -> None:
         """Make the newest acknowledged state the head, under the writers' lock; a first one where there is none."""
