@@ -174,7 +174,7 @@ def test_store_counts_what_it_did(kit, project):
     code, shown, told = kit("store", project)
     assert (code, told) == (0, "")
     first, unread, last = shown.splitlines()
-    assert first == "登録 0、更新 1、変更なし 3、読めず 1"
+    assert first == "登録 0、更新 1、変更なし 3、読めず 1、削除 1"
     assert unread.startswith("× 壊.pdf: ") and JAPANESE.search(unread.split(": ")[1])
     assert last.startswith("RAGストア: 4 文書")
     assert "9時" in kit("ask", project, "始業時刻は何時ですか")[1]
@@ -328,6 +328,38 @@ def test_a_fresh_init_folder_says_what_is_missing(kit, here, verb):
     assert "文書が" in assert_refused(kit(verb, "p"))[0]
     (here / "p" / "documents" / "a.txt").write_text("年休は10日。", encoding="utf-8")
     assert "質問がまだ1問もありません" in assert_refused(kit(verb, "p"))[0]
+
+
+def test_store_verifies_goes_back_and_forgets(kit, project):
+    assert kit("store", "sync", project)[:1] == (0,)
+    code, shown, _ = kit("store", "verify", project)
+    assert (code, shown[:12]) == (0, "○ ストアは正常です（1")
+    (project / "documents" / "追加.txt").write_text("食堂の営業時間は午前11時からである。", encoding="utf-8")
+    assert "登録 1、" in kit("store", project)[1]
+    tags = json.loads(kit("store", "tags", project, "--json")[1])["tags"]
+    assert len(tags) == 2 and tags[1].endswith("-add")
+    assert "控え" in kit("store", "rollback", project)[1]
+    assert "追加.txt" in assert_refused(kit("store", "rollback", project, "追加.txt"))[0]
+    assert "登録 1、" in kit("store", project)[1]
+    code, shown, _ = kit("store", "forget", project, "追加.txt")
+    assert code == 0 and "どのファイルにも残っていません" in shown and "元のファイルが残っています" in shown
+    (project / "documents" / "追加.txt").unlink()
+    assert "追加.txt" in assert_refused(kit("store", "forget", project, "追加.txt"))[0]
+
+
+def test_store_names_damage(kit, project):
+    kit("store", project)
+    data = next((project / ".kit" / "store" / "chunks.lance" / "data").iterdir())
+    data.write_bytes(data.read_bytes()[:-1] + b"?")
+    code, shown, _ = kit("store", "verify", project)
+    assert code == 1 and data.name in shown and "次にすること" in shown
+    report = json.loads(kit("store", "verify", project, "--json")[1])
+    assert (report["ok"], report["counts"], report["damage"]["changed"]) == (False, None, [f"chunks.lance/data/{data.name}"])
+
+
+@pytest.mark.parametrize("words", [("forget", "p"), ("tags", "p", "x"), ("p", "q")])
+def test_store_with_too_few_or_too_many_words_is_explained(kit, here, words):
+    assert "kit store" in assert_refused(kit("store", *words))[0]
 
 
 def test_ask_before_store_says_what_to_run(kit, here):

@@ -28,8 +28,8 @@ SURFACE = [
 LIGHT = {"yaml", "numpy", "aiohttp", "yarl", "fastjsonschema"}
 """Third parties that may be imported with their module; every other one only inside functions."""
 HOMES = {
-    "lancedb": {"knowledge/store.py"},
-    "pyarrow": {"knowledge/store.py"},
+    "lancedb": {"knowledge/table.py"},
+    "pyarrow": {"knowledge/table.py"},
     "sudachipy": {"knowledge/japanese.py"},
     "sentence_transformers": {"knowledge/embedding.py"},
     "pypdfium2": {"knowledge/pdf.py"},

@@ -385,6 +385,67 @@ def test_a_store_that_lost_its_manifests_is_an_error_and_not_an_empty_store(stor
     assert any((store.path / "chunks.lance" / "data").iterdir())
 
 
+def test_a_damaged_head_is_told_until_everything_was_compared_again(store):
+    store.add([document("a.txt", TRAVEL)])
+    store.add([document("b.txt", LEAVE)])
+    head = sorted(store.path.glob("chunks.lance/_versions/*.manifest"))[0]  # Lance counts down
+    head.write_bytes(b"")
+    again = Store(store.path)
+    assert head.stem in again.notices[0] and head.stem in again._repr_html_()
+    health = again.verify()
+    assert not health.ok and head.stem in str(health)
+    assert head.stem in str(again.add([document("b.txt", LEAVE)]))
+    added = again.sync([document("a.txt", TRAVEL), document("b.txt", LEAVE)])
+    assert (added.removed, again.notices, Store(store.path).notices) == ((), (), ())
+    assert again.verify().ok and set(again.documents()) == {"a.txt", "b.txt"}
+
+
+def test_sync_takes_vanished_and_unreadable_documents_out(store):
+    store.add([document("a.txt", TRAVEL), document("b.txt", LEAVE), document("c.txt", SALARY)])
+    added = store.sync([document("a.txt", TRAVEL), Document("", "b.txt", "b", problem="読めません。")])
+    assert (added.unchanged, added.removed) == (1, ("b.txt", "c.txt"))
+    assert "削除 2" in str(added) and list(store.documents()) == ["a.txt"]
+
+
+def test_wrong_counts_are_named_and_put_right(store):
+    store.add([document("a.txt", TRAVEL)])
+    right = store.search("出張の日当")
+    with store._corpus._using() as database, database:
+        database.execute("UPDATE tokens SET chunks = 77")
+    health = Store(store.path).verify()
+    assert (health.ok, health.counts) == (False, False) and "corpus.sqlite" in str(health)
+    again = Store(store.path)
+    assert again.verify().ok and again.search("出張の日当") == right
+    assert "正常" in again.verify()._repr_html_()
+
+
+def test_counts_that_a_kill_left_behind_follow_what_changed(store, monkeypatch):
+    store.add([document("a.txt", TRAVEL), document("b.txt", LEAVE)])
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kit.knowledge.corpus.Corpus.change", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.add([document("b.txt", SALARY), document("c.txt", LEAVE)])
+    monkeypatch.undo()
+    monkeypatch.setattr("kit.knowledge.corpus.Corpus.clear", killed)  # not all is counted again
+    again = Store(store.path)
+    assert again.statistics().count == len(again) == 3
+    assert again.verify().ok
+
+
+def test_two_changes_within_one_second_are_two_states(store):
+    store.add([document("a.txt", TRAVEL)])
+    store.add([document("b.txt", LEAVE)])
+    assert store.rollback().endswith("-add")
+    assert list(store.documents()) == ["a.txt"]
+    assert store.rollback().endswith("-rollback")
+    assert set(store.documents()) == {"a.txt", "b.txt"}
+    with pytest.raises(DataError):
+        store.rollback("absent")
+
+
 def test_a_path_is_shown_escaped(tmp_path):
     html = Store(tmp_path / "<b>")._repr_html_()
     assert "&lt;b&gt;: 0 文書、0 断片" in html

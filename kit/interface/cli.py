@@ -150,15 +150,44 @@ def _ask(options: argparse.Namespace) -> Result:
 
 def _store(options: argparse.Namespace) -> Result:
     from kit.interface.project import find_project
-    from kit.interface.steps import build_store
+    from kit.interface.steps import build_store, forget_document
     from kit.interface.widgets import Bar
+    from kit.knowledge.store import Store
     from kit.records import to_json
 
-    store, added = build_store(find_project(options.folder), progress=Bar("文書の登録"))
-    lines = [f"登録 {added.new}、更新 {added.replaced}、変更なし {added.unchanged}、読めず {len(added.unreadable)}"]
-    lines += [f"× {line}" for line in added.unreadable]
-    lines.append(f"RAGストア: {len(store.documents())} 文書、{len(store)} 断片")
-    return {**to_json(added), "chunks": len(store)}, "\n".join(lines)
+    action, folder, name = _store_words([options.action, *filter(None, (options.folder, options.name))])
+    project = find_project(folder)
+    if action == "sync":
+        store, added = build_store(project, progress=Bar("文書の登録"))
+        text = f"{added}\nRAGストア: {len(store.documents())} 文書、{len(store)} 断片"
+        return {**to_json(added), "chunks": len(store)}, text
+    if action == "forget":
+        erasure = forget_document(project, name)
+        again = (project.documents / name).exists()
+        warning = f"\n△ 元のファイルが残っています。次の登録で戻るので、移すか消してください: {project.documents / name}"
+        return {**to_json(erasure), "source_left": again}, f"{erasure}{warning if again else ''}"
+    store = Store(project.store)
+    if action == "verify":
+        health = store.verify()
+        return {"ok": health.ok, **to_json(health)}, str(health)
+    if action == "rollback":
+        tag = store.rollback(name)
+        back = f"控え {tag} の状態に戻しました: {len(store.documents())} 文書、{len(store)} 断片"
+        return {"tag": tag, "documents": len(store.documents()), "chunks": len(store)}, back
+    tags = store.tags()
+    return {"tags": tags}, "\n".join(tags) or "控えはまだありません（変更のたびに、その前の状態を最大 10 個残します）。"
+
+
+def _store_words(words: list[str]) -> tuple[str, str, str]:
+    """Read ``[action] folder [name]``; without an action it is ``sync``, as before there were others."""
+    most = {"sync": 1, "verify": 1, "forget": 2, "rollback": 2, "tags": 1}
+    action, rest = (words[0], words[1:]) if words[0] in most and len(words) > 1 else ("sync", words)
+    if len(rest) > most[action] or (action == "forget" and len(rest) < 2):
+        raise DataError(
+            f"書き方に誤りがあります: kit store {' '.join(words)}", "動作、フォルダ、名前の順に書きます。名前は forget と rollback だけに付けます。",
+            "例: kit store forget フォルダ 人事/旧規程.docx（書き方の一覧は kit store --help）",
+        )
+    return action, rest[0], rest[1] if len(rest) > 1 else ""
 
 
 def _serve(options: argparse.Namespace) -> Result:

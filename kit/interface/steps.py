@@ -16,7 +16,8 @@ from kit.evaluation.criteria import read_criteria
 from kit.evaluation.evaluate import System
 from kit.interface.project import Project
 from kit.knowledge.files import ACL_NAME, load
-from kit.knowledge.store import Added, Store
+from kit.knowledge.reports import Added, Erasure
+from kit.knowledge.store import Store
 from kit.prices import read_prices
 from kit.records import Criteria, Document, Hit, KpiResult, Seal, Step, to_json
 from kit.reporting import wording
@@ -30,33 +31,36 @@ _ROLES = {"gate": "判定", "guardrail": "安全条件", "info": "参考"}
 
 
 def build_store(project: Project, *, progress: Callable[..., None] | None = None) -> tuple[Store, Added]:
-    """Bring a project's store up to date with its ``documents/`` folder: new, changed and vanished files.
-
-    A file that can no longer be read leaves the store too: what it says now, and who may read it, is not known.
+    """Bring a project's store up to date with its ``documents/`` folder (``Store.sync``).
 
     Args:
         project: The project.
         progress: Called with (read, planned) files; one that cannot be opened may come on top of those planned.
     """
     store = Store(project.store)
-    seen: set[str] = set()
     files = (f"/{file.relative_to(project.documents)}" for file in project.documents.rglob("*") if not file.is_dir())
     planned = sum("/." not in name and not name.lower().endswith(f"/{ACL_NAME}") for name in files)
 
     def noted() -> Iterator[Document]:
         for done, document in enumerate(load(project.documents), 1):
-            if not document.problem:
-                seen.add(document.name)
             if progress:  # here, not in the store: reading takes the time, and the store works in batches
                 progress(done, planned)
             yield document
 
-    added = store.add(noted())
-    # Only now, after every file was looked at: an interrupted pass must not take documents out.
-    store.remove(sorted(store.documents().keys() - seen))
+    added = store.sync(noted())
     report = {"unreadable": added.unreadable, "doubts": added.doubts}
     write_atomically(project.store / _REPORT, json.dumps(report, ensure_ascii=False, indent=1))
     return store, added
+
+
+def forget_document(project: Project, name: str) -> Erasure:
+    """Erase a document from a project's store, and its name from the reading report beside it (see ``Store.forget``)."""
+    report = project.store / _REPORT
+    if report.exists():  # a file's name is often its title, which is looked for, too
+        lines = json.loads(report.read_text(encoding="utf-8"))
+        kept = {kind: [line for line in told if not line.startswith(f"{name}: ")] for kind, told in lines.items()}
+        write_atomically(report, json.dumps(kept, ensure_ascii=False, indent=1))
+    return Store(project.store).forget(name)
 
 
 def open_store(project: Project) -> Store:

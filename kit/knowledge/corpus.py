@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.knowledge import japanese
+from kit.knowledge.disk import store_errors, writable
 from kit.knowledge.ranking import Text
 
 _MADE = """
@@ -97,8 +98,13 @@ class Corpus:
     @property
     def version(self) -> int:
         """The state of the table that was counted; 0 when nothing was."""
-        with self._using() as database:
-            return int(database.execute("SELECT version FROM state").fetchone()[0])
+        try:
+            with self._using() as database:
+                return int(database.execute("SELECT version FROM state").fetchone()[0])
+        except sqlite3.OperationalError:
+            raise
+        except (sqlite3.DatabaseError, TypeError, ValueError):
+            return 0
 
     def statistics(self) -> Statistics:
         """Return the counts; the same object as long as nothing changed."""
@@ -110,6 +116,12 @@ class Corpus:
                 readers = [row[0] for row in database.execute("SELECT readers FROM readers")]
                 self._statistics = version, Statistics(chunks, sentences, words, grams, readers, self._chunks_with)
         return self._statistics[1]
+
+    def equals(self, rows: Iterable[Row]) -> bool:
+        """Tell whether the counts are those of some rows, which are all of the store's."""
+        counted = Corpus()
+        counted.change([], rows, 0)
+        return self._all() == counted._all()
 
     def change(self, gone: Sequence[Row], come: Iterable[Row], version: int) -> None:
         """Count what one commit took and brought.
@@ -150,33 +162,53 @@ class Corpus:
     def clear(self) -> None:
         """Forget all counts: the file is made anew, so that no byte of them stays."""
         with self._lock:
-            self._database.close()
-            if self._path:
-                for suffix in ("", "-wal", "-shm"):
-                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            self._open()
+            self._renew()
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
+    def _all(self) -> list[Any]:
+        """Everything but the version, in one order; nothing where the file is damaged."""
+        tables = ("tokens ORDER BY token", "readers ORDER BY readers")
+        with self._using() as database:
+            if database.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
+                return []
+            sizes = database.execute("SELECT chunks, sentences, words, grams FROM state").fetchall()
+            return [sizes, *(database.execute(f"SELECT * FROM {table}").fetchall() for table in tables)]
+
     def _open(self) -> None:
         self._statistics = None
         try:
             self._connect()
-        except sqlite3.OperationalError:  # the disk is full or read-only: searching goes on with counts in memory
+        except sqlite3.OperationalError:  # the disk is full: searching goes on with counts in memory
             self._path = None
             self._connect()
         except sqlite3.DatabaseError:  # torn by a power cut
-            assert self._path
-            self._path.unlink()
-            self._connect()
+            self._renew()
 
     def _connect(self) -> None:
-        self._database = sqlite3.connect(self._path or ":memory:", timeout=30, check_same_thread=False)
-        self._database.execute("PRAGMA journal_mode = WAL")  # a search never waits for a writer
-        self._database.executescript(_MADE)
+        foreign = self._path and not writable(self._path.parent)  # somebody else's store: not even a lock may be written there
+        if foreign and self._path and self._path.exists():
+            address = f"{self._path.absolute().as_uri()}?immutable=1"
+            self._database = sqlite3.connect(address, uri=True, check_same_thread=False)
+        else:
+            self._path = None if foreign else self._path
+            self._database = sqlite3.connect(self._path or ":memory:", timeout=30, check_same_thread=False)
+            self._database.execute("PRAGMA journal_mode = WAL")  # a search never waits for a writer
+            self._database.executescript(_MADE)
         self._inode = self._path.stat().st_ino if self._path else 0
+
+    def _renew(self) -> None:
+        """Begin with an empty file: all of it can be counted again."""
+        self._database.close()
+        if self._path and writable(self._path.parent):
+            for suffix in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        else:
+            self._path = None
+        self._statistics = None
+        self._connect()
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
@@ -184,12 +216,18 @@ class Corpus:
             if self._path and (not self._path.exists() or self._path.stat().st_ino != self._inode):  # another process cleared it
                 self._database.close()
                 self._open()
-            yield self._database
+            try:
+                yield self._database
+            except sqlite3.OperationalError:
+                raise
+            except (sqlite3.DatabaseError, TypeError, ValueError):  # damaged: who asks next counts again
+                self._renew()
+                raise
 
     def _chunks_with(self, tokens: Sequence[str]) -> dict[str, int]:
         known = {token: token.encode("utf-8", "replace").decode() for token in tokens}  # a question may hold half a letter
         found: dict[str, int] = {}
-        with self._using() as database:
+        with store_errors((self._path or Path()).parent), self._using() as database:
             for start in range(0, len(tokens), 500):  # every SQLite takes as many values
                 some = [known[token] for token in tokens[start : start + 500]]
                 found |= database.execute(_CHUNKS_WITH.format(",".join("?" * len(some))), some)

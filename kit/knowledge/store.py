@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,33 +22,18 @@ from kit.errors import DataError
 from kit.knowledge import japanese, ranking
 from kit.knowledge.chunks import split
 from kit.knowledge.corpus import Corpus, Statistics, searched
-from kit.knowledge.erasure import Erasure, certify
+from kit.knowledge.disk import locked, store_errors, writable
+from kit.knowledge.erasure import certify
 from kit.knowledge.files import check_readers
-from kit.knowledge.table import Row, Table, among, between, every, store_errors
+from kit.knowledge.reports import Added, Erasure, Health
+from kit.knowledge.table import Row, Table, among, between, every
 from kit.records import EVERYONE, Chunk, Document, Hit, place_from_json, to_json
-from kit.trust.checksums import Damage
 
 CANDIDATES = 50
 """Chunks fetched from the full-text index before rescoring; the gold chunk was among them in 99 % of JSQuAD."""
 _BATCH_DOCUMENTS = 50
 _CHUNK = [field.name for field in fields(Chunk)]
 _COUNTED = ["title", "place", "text", "words", "readers"]
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """What one ``add`` did, counted in documents; ``unreadable`` holds one Japanese line per file."""
-
-    new: int
-    unchanged: int
-    replaced: int
-    unreadable: tuple[str, ...]
-    doubts: tuple[str, ...]
-
-    def _repr_html_(self) -> str:
-        counts = f"登録 {self.new}、更新 {self.replaced}、変更なし {self.unchanged}、読めず {len(self.unreadable)}（文書数）"
-        lines = [*(f"× {line}" for line in self.unreadable), *(f"△ {line}" for line in self.doubts)]
-        return views.paragraphs(counts, *lines)
 
 
 class Store:
@@ -73,7 +58,16 @@ class Store:
         return len(self._table)
 
     def _repr_html_(self) -> str:
-        return views.paragraphs(f"RAGストア {self.path}: {len(self.documents())} 文書、{len(self)} 断片")
+        return views.paragraphs(f"RAGストア {self.path}: {len(self.documents())} 文書、{len(self)} 断片", *self.notices)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the user must know of the store, one Japanese line each; ``sync`` puts it right."""
+        aside = self._table.acknowledged.aside
+        return (
+            f"△ 管理ファイルが {len(aside)} 個壊れていたため、その前の状態で開いています（{'、'.join(aside)}）。"
+            "最後に登録・更新・削除した内容が失われているおそれがあります。文書フォルダと照合してください: kit store sync フォルダ",
+        ) * bool(aside)
 
     def documents(self) -> dict[str, str]:
         """Return the stored documents: name → content hash."""
@@ -127,7 +121,36 @@ class Store:
                     if progress:
                         progress(document)
             self._index()
-        return Added(counts["new"], counts["unchanged"], counts["replaced"], tuple(unreadable), tuple(doubts))
+        numbers = counts["new"], counts["unchanged"], counts["replaced"]
+        return Added(*numbers, tuple(unreadable), tuple(doubts), notices=self.notices)
+
+    def sync(self, documents: Iterable[Document]) -> Added:
+        """Make the store hold these documents and no others: new, changed and vanished files.
+
+        A file that can no longer be read leaves the store too: what it says now, and who may read it, is not known.
+
+        Args:
+            documents: All documents, as ``kit.load`` yields them. Only after the last one anything is removed.
+
+        Raises:
+            DataError: See ``add``.
+            StoreError: See ``add``.
+        """
+        seen: set[str] = set()
+
+        def noted() -> Iterator[Document]:
+            for document in documents:
+                if not document.problem:
+                    seen.add(document.name)
+                yield document
+
+        added = self.add(noted())
+        gone = tuple(sorted(self.documents().keys() - seen))
+        self.remove(gone)
+        if added.notices:  # what a damaged head had lost is back
+            with self._table.writing():
+                self._table.acknowledged.dismiss()
+        return replace(added, removed=gone)
 
     def chunks(self, document: str) -> list[Chunk]:
         """Return all chunks of one document in order, whoever may read it: for the operator, not for answers."""
@@ -158,18 +181,31 @@ class Store:
             StoreError: Some of it is still there.
         """
         with self._writing("forget"):
-            erased = self._table.rows(["title", "text"], among("document", [name]))
+            # Older editions, removed documents and what a killed forget left are on the disk, too.
+            erased = self._table.ever(["title", "text"], among("document", [name]))
             if not erased:
                 raise _unknown("文書", name, self.documents())
             self._commit([], [name])
-            self._table.rewrite()
+            replaced = self._table.rewrite()
             with store_errors(self.path):
-                self._recount()
-                return certify(self.path, name, erased, self._table)
+                self._recount(anew=True)
+                return certify(self.path, name, erased, self._table, replaced)
 
-    def verify(self) -> Damage:
-        """Read every file again and compare it with the checksum taken when it was written."""
-        return self._table.verify()
+    def verify(self) -> Health:
+        """Read every file again and compare it with the checksum taken when it was written; count everything again.
+
+        Counts that are wrong are put right. Takes as long as reading and counting the store: see ``DECISIONS.md``.
+        """
+        with locked(self.path):  # nobody writes meanwhile
+            damage = self._table.verify()
+            if damage.changed or damage.missing:
+                return Health(damage, None, self.notices)
+            with store_errors(self.path):
+                stale = self._corpus.version != self._table.version
+                right = stale or self._corpus.equals(self._table.batches(_COUNTED))
+                if stale or not right:
+                    self._recount(anew=not right)
+            return Health(damage, right, self.notices)
 
     def rollback(self, tag: str = "") -> str:
         """Go back to the state before a change; the change can be made again.
@@ -187,7 +223,7 @@ class Store:
             tags = self.tags()
             chosen = tag or (tags[-1] if tags else "")
             if chosen not in tags:
-                raise _unknown("控え", chosen, tags)
+                raise _unknown("控え", chosen or "最後の変更の前", tags)
             self._tag()
             self._table.restore(chosen)
             with store_errors(self.path):
@@ -239,8 +275,8 @@ class Store:
         """Return the corpus statistics that ranking uses; the same object for one state of the store."""
         with store_errors(self.path):
             if self._corpus.version != self._table.version:
-                with self._table.locked(patient=False) as alone:
-                    if alone:  # else somebody is just writing: his counts come in a moment
+                with self._table.writing(patient=False) as alone:
+                    if alone or not writable(self.path):  # else somebody is just writing: his counts come in a moment
                         self._recount()
             return self._corpus.statistics()
 
@@ -298,14 +334,19 @@ class Store:
         with store_errors(self.path):
             self._corpus.at(self._table.version)
 
-    def _recount(self) -> None:
-        rows, version = self._table.rows(_COUNTED), self._table.version
+    def _recount(self, anew: bool = False) -> None:
+        """Bring the counts to the table's state: by what changed since the one they are of, or from all rows."""
+        version, counted = self._table.version, self._corpus.version
+        changes = None if anew or not counted else self._table.changes(counted, _COUNTED)
         try:
-            self._corpus.clear()
-            self._corpus.change([], rows, version)
+            if changes:
+                self._corpus.change(*changes, version)
+            else:
+                self._corpus.clear()
+                self._corpus.change([], self._table.batches(_COUNTED), version)
         except sqlite3.OperationalError:  # the disk is full or read-only: searching goes on with counts in memory
             self._corpus = Corpus()
-            self._corpus.change([], rows, version)
+            self._corpus.change([], self._table.batches(_COUNTED), version)
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> DataError:

@@ -1,31 +1,32 @@
 """The table of chunks: LanceDB on local disk, the one place that knows LanceDB.
 
-LanceDB does not fsync, so every change here ends with ``syncfs`` and the checksums of what is new. A head that cannot be read is set
-aside, and the version before it is the table. Filters are expression objects, never text: ``to_sql`` does not quote.
+LanceDB does not fsync, so every change here ends with ``syncfs`` and the checksums of what is new: the newest listed version is the
+acknowledged state. What a killed writer left beyond it is undone; a head that is damaged is set aside, and the version before it is
+the table. Filters are expression objects, never text: ``to_sql`` does not quote.
 """
 
-import ctypes
-import fcntl
-import os
-import sqlite3
+import shutil
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from kit.errors import KitError, RunError, StoreError
+from kit.errors import StoreError
+from kit.knowledge.acknowledged import HINT, HOME, Acknowledged, version_of
+from kit.knowledge.disk import locked, refuse_network, store_errors
 from kit.trust import checksums
 
 _TEXT = ("id", "document_id", "document", "title", "text", "place", "readers", "date", "words")
+_FORMAT = {"kit_store": "2"}  # in the table's schema; a store of the first trials has none
 _KEPT_TAGS = 10
+_KEPT_FOR = timedelta(days=7)  # readers of an older state may be at work
+_NEVER = timedelta(days=36_500)
 _MOST_HEALS = 32
 _TICK_NS = 1_000_000_000
-_HINT = frozenset({"latest_version_hint.json"})  # Lance writes it over and over, and does without it
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.s3fs", "fuse.rclone"}
 Row = dict[str, Any]
 
 
@@ -43,29 +44,18 @@ class Table:
 
     def __init__(self, folder: Path, *, dimensions: int = 0, network: bool = False) -> None:
         self.folder = folder
+        self.acknowledged = Acknowledged(folder)
         self._table: Any
         self._looked = (0, 0)
-        self.healed: tuple[str, ...] = ()
-        """Heads that could not be read and were set aside when the table was opened."""
+        self._dimensions = dimensions
         with store_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if not network:
-                _refuse_network(folder)
+                refuse_network(folder)
             import lancedb
 
             self._database = lancedb.connect(folder)
-            if not self._exists():
-                with self.locked():
-                    if not self._exists():
-                        self._create(dimensions)
-            self._open()
-        try:
-            with self.writing(patient=False) as alone, store_errors(folder):
-                if alone:
-                    self._make_indices()
-        except StoreError:  # a full or read-only disk: what is there can be searched
-            if not self._table.list_indices():
-                raise
+            self._open(patient=not self.acknowledged.manifests())
 
     @property
     def version(self) -> int:
@@ -88,14 +78,20 @@ class Table:
         """Read like ``rows``, as an Arrow table."""
         with store_errors(self.folder):
             self._look()
-            search = self._table.search().select(list(columns)).limit(None)
-            return (search if where is None else search.where(where)).to_arrow()
+            return _scan(self._table, columns, where).to_arrow()
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Row]:
+        """Read some columns of all rows without holding them all in memory."""
+        with store_errors(self.folder):
+            self._look()
+            for batch in _scan(self._table, columns).to_batches(2_000):
+                yield from batch.to_pylist()
 
     def documents(self) -> list[Row]:
         """Return every document once: document, document_id, readers."""
-        columns = ["document", "document_id", "readers"]
-        found: list[Row] = self.arrow(columns).group_by(columns).aggregate([]).to_pylist()
-        return found
+        with store_errors(self.folder):
+            self._look()
+            return _documents(self._table)
 
     def matching(self, words: Iterable[str], limit: int, where: Any) -> list[Row]:
         """Ask the full-text index for the best rows with any of some words, with ``_score``."""
@@ -130,23 +126,41 @@ class Table:
                     .when_not_matched_by_source_delete(among("document", documents))
                     .execute(list(rows))
                 )
-            self._sync()
+            self.acknowledged.sync()
 
     def index(self) -> None:
         """Take new rows into the indices; until then they are found by looking through them."""
         with store_errors(self.folder):
-            self._table.optimize(cleanup_older_than=timedelta(days=7))
-            self._sync()
+            self._table.optimize(cleanup_older_than=_NEVER)
+            self.acknowledged.sync()  # before an older state goes, the one that is to stay is on disk
+            if time.time() - self.acknowledged.manifests()[0].stat().st_mtime < _KEPT_FOR.total_seconds():
+                return  # pruning indexes once more, in a further state
+            with self.acknowledged.cleaning():
+                try:
+                    self._table.optimize(cleanup_older_than=_KEPT_FOR)
+                except RuntimeError as error:  # Lance does nothing where a tagged state is among the old ones
+                    if "tagged version" not in str(error):
+                        raise
+                    self._table.optimize(cleanup_older_than=self._oldest_tag())
+
+    def _oldest_tag(self) -> timedelta:
+        """An age that no tagged state has reached."""
+        tagged = {int(tag["version"]) for tag in self._table.tags.list().values()}
+        made: datetime = min(state["timestamp"] for state in self._table.list_versions() if state["version"] in tagged)
+        return datetime.now(UTC) - made.astimezone() + timedelta(days=1)
 
     # --- versions
 
     def tag(self, name: str) -> None:
         """Keep the present state under a name, until it is among no more than the last ten."""
         with store_errors(self.folder):
-            self._table.tags.create(name, self.version)
-            for old in self.tags()[:-_KEPT_TAGS]:
-                self._table.tags.delete(old)
-            self._sync()
+            if name not in self._table.tags.list():
+                self._table.tags.create(name, self.version)
+            if old := self.tags()[:-_KEPT_TAGS]:
+                with self.acknowledged.cleaning():
+                    for name in old:
+                        self._table.tags.delete(name)
+            self.acknowledged.sync()
 
     def tags(self) -> list[str]:
         """Return the names of kept states, oldest first."""
@@ -158,23 +172,57 @@ class Table:
         """Make a kept state the newest one."""
         with store_errors(self.folder):
             self._table.restore(tag)
-            self._sync()
+            self.acknowledged.sync()
 
-    def rewrite(self) -> None:
-        """Write all rows anew and take every older state from the disk: what was deleted is then in no file any more."""
+    def changes(self, since: int, columns: Sequence[str]) -> tuple[list[Row], list[Row]] | None:
+        """Return the rows that went and those that came since a state; None where that state cannot be read any more."""
         with store_errors(self.folder):
-            for tag in self.tags():
-                self._table.tags.delete(tag)
+            self._table.checkout_latest()
+            try:
+                before = self._at(since)
+                old, new = ({tuple(row.values()) for row in _documents(table)} for table in (before, self._table))
+                where = among("document", sorted({name for name, *_ in old ^ new}))
+                return _scan(before, columns, where).to_list(), _scan(self._table, columns, where).to_list()
+            except Exception:  # gone, or so damaged that Lance panics
+                return None
+
+    def ever(self, columns: Sequence[str], where: Any) -> list[Row]:
+        """Return every row, once, that any state which is still on the disk holds."""
+        found: dict[tuple[Any, ...], Row] = {}
+        with store_errors(self.folder):
+            for number in sorted(map(version_of, self.acknowledged.manifests()), reverse=True):
+                try:
+                    rows = _scan(self._at(number), columns, where).to_list()
+                except Exception:  # damaged; its files go with the others
+                    continue
+                found |= {tuple(row.values()): row for row in rows}
+        return list(found.values())
+
+    def rewrite(self) -> int:
+        """Write all rows anew and take every older state from the disk: what was deleted is then in no file any more.
+
+        Returns:
+            Number of files that there were before; none of them is there any more.
+        """
+        with store_errors(self.folder), self.acknowledged.cleaning():
             import pyarrow as pa
 
+            home = self.folder / HOME
+            before = {path for path in home.rglob("*") if path.is_file() and path.name not in HINT}
+            for tag in self.tags():
+                self._table.tags.delete(tag)
             scan = self._table.search().limit(None).to_batches(2_000)
             reader = pa.RecordBatchReader.from_batches(self._table.schema, scan)
             self._database.create_table("chunks", reader, schema=self._table.schema, mode="overwrite")
             self._table = self._database.open_table("chunks")
             self._make_indices()
+            self.acknowledged.sync()
             with warnings.catch_warnings(action="ignore"):  # that other processes' older states end is what is wanted
                 self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
-            self._sync()
+            for path in before:  # the only state names new files alone; Lance leaves what a killed writer had half written
+                path.unlink(missing_ok=True)
+            self.acknowledged.dismiss()
+            return len(before)
 
     def _look(self) -> None:
         """Go to the newest state. Each one adds to one folder: where nothing happened there, the look itself (1-2 ms) is spared."""
@@ -190,73 +238,82 @@ class Table:
     def verify(self) -> checksums.Damage:
         """Compare every file with its checksum."""
         with store_errors(self.folder):
-            return checksums.verify(self._checksums, "chunks.lance", but=_HINT)
+            return checksums.verify(self.acknowledged.list, HOME, but=HINT)
 
     @contextmanager
     def writing(self, *, patient: bool = True) -> Iterator[bool]:
         """One writer at a time, across processes; what a killed one left behind is undone first.
 
         Args:
-            patient: Wait for another writer; otherwise ``False`` comes at once where there is one.
+            patient: Wait for another writer; otherwise ``False`` comes at once where there is one, or nothing can be written.
         """
-        with ExitStack() as stack:
-            with store_errors(self.folder):
-                alone = stack.enter_context(self.locked(patient))
-                if alone:
-                    self._undo_unacknowledged()
+        with locked(self.folder, patient) as alone:
+            if alone:
+                with store_errors(self.folder):
+                    self._settle()
             yield alone
 
-    @contextmanager
-    def locked(self, patient: bool = True) -> Iterator[bool]:
-        """Hold the writers' lock (see ``writing``) and change nothing."""
-        if not os.access(self.folder, os.W_OK):  # somebody else's store, for reading
-            yield True
-            return
-        with (self.folder / ".writer.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
+    # --- opening
+
+    def _open(self, patient: bool) -> None:
+        with locked(self.folder, patient) as alone:
+            if not alone:  # somebody is writing, or nothing can be written here
+                self._try_open()
                 return
-            yield True
+            try:
+                self._settle()
+            except (OSError, RuntimeError):  # a full disk: what is there can be searched
+                with suppress(Exception):  # what is told is why it could not be settled
+                    self._try_open()
+                    if self._table.list_indices():
+                        return
+                raise
 
-    @property
-    def _checksums(self) -> Path:
-        return self.folder / "checksums.txt"
+    def _settle(self) -> None:
+        """Make the newest acknowledged state the head, under the writers' lock; a first one where there is none."""
+        acknowledged = self.acknowledged
+        if not acknowledged.list.exists() and not any(self.folder.glob(f"{HOME}/data/*")):
+            self._create()  # nothing was ever acknowledged
+        acknowledged.begin()
+        for _ in range(_MOST_HEALS):
+            if damaged := acknowledged.damaged_head():
+                acknowledged.set_aside(damaged)
+                continue
+            try:
+                self._try_open()
+                break
+            except StoreError:
+                raise
+            except Exception as error:  # a damaged manifest makes Lance panic, too
+                acknowledged.give_up_head(error)
+        else:
+            raise OSError(f"none of the last {_MOST_HEALS} versions can be read")
+        self._make_indices()
 
-    def _sync(self) -> None:
-        """Put on disk all that LanceDB wrote, then vouch for it: that is the acknowledgement."""
-        _syncfs(self.folder)
-        try:
-            checksums.update(self._checksums, "chunks.lance", but=_HINT)
-        except RunError as error:  # no run of an evaluation, but the store is what cannot be written
-            raise error.__cause__ or error from None
+    def _try_open(self) -> None:
+        self._table = self._database.open_table("chunks")
+        if (self._table.schema.metadata or {}).get(b"kit_store") != _FORMAT["kit_store"].encode():
+            raise StoreError(
+                f"RAGストア {self.folder} は、この版のキットでは開けません。", "別の版のキットで作られたストアで、索引の形式が違います。",
+                f"別名にして（mv {self.folder} {self.folder}.old）、文書を登録し直してください: kit store フォルダ",
+            )
 
-    def _acknowledged(self) -> int:
-        """The newest version that is listed with its checksum; 0 where none is."""
-        return max(map(_version_of, checksums.read(self._checksums)), default=0)
+    def _at(self, version: int) -> Any:
+        """Another view of the table, at one of its states."""
+        table = self._database.open_table("chunks")
+        table.checkout(version)
+        return table
 
-    def _undo_unacknowledged(self) -> None:
-        """Go back to the acknowledged state where a killed writer went past it: its files may not be whole."""
-        self._table.checkout_latest()
-        acknowledged = self._acknowledged()
-        if 0 < acknowledged < int(self._table.version):
-            self._table.restore(acknowledged)
-            self._sync()
-
-    def _exists(self) -> bool:
-        """Whether there is a table; a kill in its making leaves a folder with neither manifest nor data."""
-        folder = self.folder / "chunks.lance"
-        return any(folder.glob("_versions/*.manifest")) or any(folder.glob("data/*"))
-
-    def _create(self, dimensions: int) -> None:
+    def _create(self) -> None:
+        """Make the table; what a kill or a power cut in its making left holds nothing."""
         import pyarrow as pa
 
+        shutil.rmtree(self.folder / HOME, ignore_errors=True)
         fields = [pa.field(name, pa.string(), nullable=False) for name in _TEXT]
         fields.append(pa.field("ordinal", pa.int32(), nullable=False))
-        if dimensions:
-            fields.append(pa.field("vector", pa.list_(pa.float32(), dimensions)))
-        self._database.create_table("chunks", schema=pa.schema(fields))
+        if self._dimensions:
+            fields.append(pa.field("vector", pa.list_(pa.float32(), self._dimensions)))
+        self._database.create_table("chunks", schema=pa.schema(fields, metadata=_FORMAT))
 
     def _make_indices(self) -> None:
         from lancedb.index import FTS, Bitmap
@@ -271,23 +328,7 @@ class Table:
         for column, config in missing:
             self._table.create_index(column, config=config)
         if missing:
-            self._sync()
-
-    def _open(self) -> None:
-        """Open the newest version whose rows can be read; heads that cannot are set aside."""
-        for _ in range(_MOST_HEALS):
-            try:
-                self._table = self._database.open_table("chunks")
-                self._table.search().limit(1).to_arrow()
-                return
-            except (OSError, RuntimeError, ValueError):
-                manifests = sorted(self.folder.glob("chunks.lance/_versions/*.manifest"), key=lambda path: _version_of(path.name))
-                if len(manifests) < 2:
-                    raise
-                aside = manifests[-1].with_suffix(".corrupt")
-                manifests[-1].rename(aside)
-                self.healed += (aside.name,)
-        raise OSError(f"none of the last {_MOST_HEALS} versions can be read")
+            self.acknowledged.sync()
 
 
 def among(column: str, values: Iterable[str]) -> Any:
@@ -310,49 +351,12 @@ def every(expressions: Sequence[Any]) -> Any:
     return reduce(lambda left, right: left.and_(right), expressions)
 
 
-@contextmanager
-def store_errors(folder: Path) -> Iterator[None]:
-    """Turn what LanceDB, SQLite and the disk raise into a ``StoreError`` that names the store and a remedy."""
-    try:
-        yield
-    except KitError:
-        raise
-    except (OSError, RuntimeError, ValueError, sqlite3.Error) as error:
-        full = "No space left" in str(error) or "disk is full" in str(error) or getattr(error, "errno", 0) == 28
-        broken = f"ストアのファイルが壊れているか、読み書きの権限がありません（{' '.join(str(error).split())[:200]}）。"
-        raise StoreError(
-            f"RAGストア {folder} を操作できません。",
-            "ディスクの空きがありません。" if full else broken,
-            "空きを作り、同じ操作をもう一度実行してください。登録済みの文書は失われていません。"
-            if full
-            else f"権限を確かめてください。直らない場合は {folder} を別名にして、ノートブック 02 で作り直せます。",
-        ) from error
+def _scan(table: Any, columns: Sequence[str], where: Any = None) -> Any:
+    search = table.search().select(list(columns)).limit(None)
+    return search if where is None else search.where(where)
 
 
-def _version_of(name: str) -> int:
-    """Return the version that a manifest's name stands for; Lance counts down from 2^64 - 1. 0 for other files."""
-    number, _, rest = Path(name).name.partition(".")
-    return 2**64 - 1 - int(number) if rest == "manifest" and len(number) == 20 and number.isdigit() else 0
-
-
-def _syncfs(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    finally:
-        os.close(descriptor)
-
-
-def _refuse_network(folder: Path) -> None:
-    """Refuse a folder whose file system another machine keeps: there, neither lock nor sync can be relied on."""
-    device, kinds = folder.stat().st_dev, {}
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-        mount, _, after = line.partition(" - ")
-        kinds[mount.split()[2]] = after.split()[0]
-    kind = kinds.get(f"{os.major(device)}:{os.minor(device)}", "")
-    if kind in _NETWORK:
-        raise StoreError(
-            f"RAGストア {folder} を開きませんでした。", f"ネットワーク上のファイルシステム（{kind}）で、書き込みの確定と排他を保証できません。",
-            "この機械のディスク（ext4、xfs など）に置いてください。承知のうえで使う場合は Store(path, network=True) とします。",
-        )
+def _documents(table: Any) -> list[Row]:
+    columns = ["document", "document_id", "readers"]
+    found: list[Row] = _scan(table, columns).to_arrow().group_by(columns).aggregate([]).to_pylist()
+    return found

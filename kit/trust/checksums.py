@@ -1,11 +1,11 @@
 """The sha256 of every file of a folder, in a text file beside it that ``sha256sum -c`` reads, too.
 
 For folders whose files are written once and never changed: what is listed is not hashed again until somebody verifies.
+The last line is a comment with the sha256 of the lines above it, so that damage to the list is not taken for damage to a file.
 """
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,9 @@ class Damage:
     changed: tuple[str, ...]
     missing: tuple[str, ...]
     unlisted: tuple[str, ...]
-    """Files that nobody vouches for: what a kill left, or somebody put there."""
+    """Files that nobody vouches for: what a kill left, or somebody put there. No damage."""
+    files: int
+    """Number of files that were read."""
 
 
 def sha256(path: Path) -> str:
@@ -36,28 +38,55 @@ def read(listing: Path) -> dict[str, str]:
     return {path: digest for digest, gap, path in (line.partition("  ") for line in lines) if gap and len(digest) == 64}
 
 
-def update(listing: Path, folder: str, *, but: frozenset[str] = frozenset()) -> None:
+def intact(listing: Path) -> bool:
+    """Tell whether there is a list, as it was written."""
+    content = listing.read_bytes() if listing.exists() else b""
+    body = content[: content.rfind(b"# ")]
+    return bool(content) and content == body + _last_line(body)
+
+
+def update(listing: Path, folder: str, *, but: frozenset[str] = frozenset(), lost: frozenset[str] = frozenset()) -> None:
     """List what is new below a folder and drop what has gone.
 
     Args:
         listing: The list.
         folder: Name of the folder beside it.
         but: Names of files that change and that nothing depends on.
+        lost: Paths that stay on the list, though they are not there: nobody took them away on purpose.
     """
     known = read(listing)
-    now = {path: known.get(path) or sha256(listing.parent / path) for path in _files(listing, folder, but)}
-    write_atomically(listing, "".join(f"{digest}  {path}\n" for path, digest in sorted(now.items())))
+    now = {path: digest for path, digest in known.items() if path in lost}
+    now |= {path: known.get(path) or sha256(listing.parent / path) for path in files(listing, folder, but)}
+    _write(listing, now)
+
+
+def prune(listing: Path, folder: str) -> None:
+    """Drop what has gone from the list and vouch for nothing new (arguments as of ``update``)."""
+    if intact(listing):
+        there = files(listing, folder)
+        _write(listing, {path: digest for path, digest in read(listing).items() if path in there})
+
+
+def _write(listing: Path, digests: dict[str, str]) -> None:
+    body = "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items())).encode()
+    write_atomically(listing, body + _last_line(body))
 
 
 def verify(listing: Path, folder: str, *, but: frozenset[str] = frozenset()) -> Damage:
-    """Hash every file again and compare (arguments as of ``update``)."""
-    known, there = read(listing), set(_files(listing, folder, but))
+    """Hash every file again and compare (arguments as of ``update``); the list itself is looked at, too."""
+    known, there = read(listing), files(listing, folder, but)
     changed = [path for path in sorted(there & known.keys()) if sha256(listing.parent / path) != known[path]]
-    return Damage(tuple(changed), tuple(sorted(known.keys() - there)), tuple(sorted(there - known.keys())))
+    missing = sorted(known.keys() - there)
+    if not intact(listing):
+        (changed if listing.exists() else missing).insert(0, listing.name)
+    return Damage(tuple(changed), tuple(missing), tuple(sorted(there - known.keys())), len(there))
 
 
-def _files(listing: Path, folder: str, but: frozenset[str]) -> Iterator[str]:
-    for above, _, names in os.walk(listing.parent / folder):
-        for name in names:
-            if name not in but:
-                yield (Path(above) / name).relative_to(listing.parent).as_posix()
+def _last_line(body: bytes) -> bytes:
+    return f"# {hashlib.sha256(body).hexdigest()}\n".encode()
+
+
+def files(listing: Path, folder: str, but: frozenset[str] = frozenset()) -> set[str]:
+    """Return the paths of all files below a folder, as the list has them (arguments as of ``update``)."""
+    found = ((Path(above) / name for name in names if name not in but) for above, _, names in os.walk(listing.parent / folder))
+    return {path.relative_to(listing.parent).as_posix() for paths in found for path in paths}

@@ -1,0 +1,89 @@
+"""A store's folder on local disk: its lock, its sync, what it must not lie on, and how its failures are told."""
+
+import ctypes
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from kit.errors import KitError, StoreError
+
+_NETWORK = {
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "drvfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs", "davfs", "vboxsf",
+    "fuse.ceph", "fuse.glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "fuse.davfs", "fuse.gcsfuse", "fuse.blobfuse2",
+}  # fmt: skip
+
+
+@contextmanager
+def store_errors(folder: Path) -> Iterator[None]:
+    """Turn what LanceDB, SQLite and the disk raise into a ``StoreError`` that names the store and a remedy."""
+    try:
+        yield
+    except KitError:
+        raise
+    except Exception as error:
+        if not isinstance(error, (OSError, RuntimeError, ValueError, sqlite3.Error)) and type(error).__name__ != "RustPanic":
+            raise  # a mistake of ours; a damaged file makes Lance panic
+        full = "No space left" in str(error) or "disk is full" in str(error) or getattr(error, "errno", 0) == 28
+        broken = f"ストアのファイルが壊れているか、読み書きの権限がありません（{' '.join(str(error).split())[:200]}）。"
+        raise StoreError(
+            f"RAGストア {folder} を操作できません。",
+            "ディスクの空きがありません。" if full else broken,
+            "空きを作り、同じ操作をもう一度実行してください。登録済みの文書は失われていません。"
+            if full
+            else f"権限を確かめてください。壊れたファイルは `kit store verify フォルダ` で分かります。直らない場合は {folder} を別名にして、ノートブック 02 で作り直せます。",
+        ) from error
+
+
+@contextmanager
+def locked(folder: Path, patient: bool = True) -> Iterator[bool]:
+    """Hold the lock that a store's writers share, across processes.
+
+    Args:
+        folder: The store's folder.
+        patient: Wait for another writer.
+
+    Yields:
+        Whether it is held; not where another writer has it, or where nothing can be written.
+    """
+    with ExitStack() as stack:
+        with store_errors(folder):
+            held = writable(folder)
+            if held:
+                file = stack.enter_context((folder / ".writer.lock").open("w"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
+                except BlockingIOError:
+                    held = False
+        yield held
+
+
+def writable(folder: Path) -> bool:
+    """Tell whether this process may change a store, or only read it."""
+    return os.access(folder, os.W_OK)
+
+
+def syncfs(folder: Path) -> None:
+    """Put on disk all that was written to a folder's file system."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(descriptor)
+
+
+def refuse_network(folder: Path) -> None:
+    """Refuse a folder whose file system another machine keeps: there, neither lock nor sync can be relied on."""
+    device, kinds = folder.stat().st_dev, {}
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        mount, _, after = line.partition(" - ")
+        kinds[mount.split()[2]] = after.split()[0]
+    kind = kinds.get(f"{os.major(device)}:{os.minor(device)}", "")
+    if kind in _NETWORK:
+        raise StoreError(
+            f"RAGストア {folder} を開きませんでした。", f"ネットワーク上のファイルシステム（{kind}）で、書き込みの確定と排他を保証できません。",
+            "この機械のディスク（ext4、xfs など）に置いてください。承知のうえで使う場合は Store(path, network=True) とします。",
+        )
