@@ -55,6 +55,14 @@ def package_kind(data: bytes) -> str:
     return kinds[0] if kinds and "[Content_Types].xml" in names else ""
 
 
+def modified(data: bytes) -> str:
+    """Return when a package says it was last changed (ISO 8601), "" if it does not; libraries would say: now."""
+    with zipfile.ZipFile(io.BytesIO(data)) as package:
+        core = package.read("docProps/core.xml") if "docProps/core.xml" in package.namelist() else b""
+    found = re.search(rb"<dcterms:modified[^>]*>\s*([0-9T:.Z+-]+)", core)
+    return found[1].decode() if found else ""
+
+
 # --- Word -------------------------------------------------------------------------------------------------------------
 
 
@@ -84,9 +92,9 @@ class _Word:
         self._notes = {
             (kind, note.get(_W + "id")): note
             for kind in ("footnote", "endnote")
-            for note in (_parse(related[kind + "s"].blob) if kind + "s" in related else ())
+            for note in (parse_xml(related[kind + "s"].blob) if kind + "s" in related else ())
         }
-        self._lists = _Lists(_parse(related["numbering"].blob if "numbering" in related else b"<none/>"))
+        self._lists = _Lists(parse_xml(related["numbering"].blob if "numbering" in related else b"<none/>"))
         self.titles: list[str] = []
 
     def lines(self, container: Any) -> Iterator[Line]:
@@ -225,7 +233,8 @@ def _value(element: Any, child: str) -> str:
     return str(element.find(_W + child).get(_W + "val", "")) if _has(element, child) else ""
 
 
-def _parse(blob: bytes) -> Any:
+def parse_xml(blob: bytes) -> Any:
+    """Parse a part of a package; nothing outside of it is looked up."""
     from lxml import etree
 
     return etree.fromstring(blob, etree.XMLParser(resolve_entities=False, no_network=True))
@@ -283,5 +292,5 @@ def _diagram_texts(part: Any) -> Iterator[str]:
     """Texts of SmartArt, which python-pptx does not know."""
     for relation in part.rels.values():
         if relation.reltype.endswith("/diagramData") and not relation.is_external:
-            for paragraph in _parse(relation.target_part.blob).iter(_A + "p"):
+            for paragraph in parse_xml(relation.target_part.blob).iter(_A + "p"):
                 yield "".join(text.text or "" for text in paragraph.iter(_A + "t"))

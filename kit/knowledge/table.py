@@ -19,7 +19,7 @@ from typing import Any
 from kit.errors import KitError, RunError, StoreError
 from kit.trust import checksums
 
-_TEXT = ("id", "document_id", "document", "title", "text", "place", "readers", "date", "words")
+_TEXT = ("id", "document_id", "document", "title", "text", "place", "readers", "date", "parent", "words")
 _KEPT_TAGS = 10
 _MOST_HEALS = 32
 _HINT = frozenset({"latest_version_hint.json"})  # Lance writes it over and over, and does without it
@@ -241,7 +241,7 @@ class Table:
         import pyarrow as pa
 
         fields = [pa.field(name, pa.string(), nullable=False) for name in _TEXT]
-        fields.append(pa.field("ordinal", pa.int32(), nullable=False))
+        fields += [pa.field(name, pa.int32(), nullable=False) for name in ("ordinal", "start", "end")]
         if dimensions:
             fields.append(pa.field("vector", pa.list_(pa.float32(), dimensions)))
         self._database.create_table("chunks", schema=pa.schema(fields))

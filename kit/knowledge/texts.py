@@ -1,10 +1,11 @@
-"""Plain text, Markdown and HTML, and what all readers share: cleaning, charsets, headings, tables, titles.
+"""Plain text, Markdown and HTML, and what all readers share: cleaning, charsets, headings, tables, titles, the clock.
 
 Text is normalised here and nowhere else: NFKC, no control, zero-width, bidirectional or tag characters.
 This module opens no file; it turns bytes into a ``Reading``. Heavy imports stay inside functions.
 """
 
 import re
+import signal
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -31,6 +32,9 @@ _INVISIBLE = re.compile(
 _ENCLOSED, _RAISED = "①-⒛⓪㉑-㉟㊱-㊿", "²³¹¼-¾⁰-⁹₀-₉⅐-⅟"
 # Between a digit and a sign that NFKC turns into digits: ①20日 must not become 120日, nor 10³ 103.
 _GLUED = re.compile(rf"(?<=\d)(?=[{_ENCLOSED}{_RAISED}])|(?<=[{_ENCLOSED}])(?=[\d{_ENCLOSED}])")
+# Radicals that PDFs hold in the place of letters. NFKC knows those of Kangxi, not these (EquivalentUnifiedIdeograph.txt).
+_RADICALS = str.maketrans("⺎⺒⺓⺛⺜⺝⺟⺠⺩⺫⺬⺯⺼⺽⻁⻄⻆⻑⻗⻘⻝⻣⻤⻨⻩⻫⻭⻯⻱⻲", "兀巳幺旡日月母民王目示糸肉臼虎西角長雨青食骨鬼麦黄斉歯竜龜亀")
+_NO_LETTER = re.compile(r"\(cid:\d+\)")
 _READABLE = re.compile(rf"[{CJK}\u0020-\u007e\u00a1-\u04ff\u2000-\u303f\uff00-\uffef]")
 _CUT_WORD = re.compile(rf"(?<=[{CJK}])[ \t]*\n[ \t]*(?=[ぁ-んー])")
 _SOURCE_BREAK = re.compile(
@@ -73,11 +77,22 @@ class Reading:
     blocks: tuple[Block, ...] = ()
     doubts: tuple[str, ...] = ()
     problem: str = ""
+    skipped: tuple[str, ...] = ()
+    date: str = ""
+    """Out of a reader: when the document was last changed, as its properties say it; out of ``parse``: see ``Document``."""
+
+
+def finished() -> None:
+    """Tell the worker's clock that a page, sheet, slide or the like is done; without a worker, nothing happens."""
+    for clock in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+        allowed = signal.getitimer(clock)[1]
+        if allowed:  # only the worker's clocks have an interval
+            signal.setitimer(clock, allowed, allowed)
 
 
 def clean(text: str) -> str:
     r"""Normalise text once and for all: NFKC, ``\n`` line ends, nothing invisible but ``\n`` and ``\t``."""
-    text = re.sub("[\ud800-\udfff]", "\ufffd", _NEWLINES.sub("\n", text))
+    text = re.sub("[\ud800-\udfff]", "\ufffd", _NEWLINES.sub("\n", text)).translate(_RADICALS)
     return unicodedata.normalize("NFKC", _GLUED.sub(" ", _INVISIBLE.sub("", text)))
 
 
@@ -93,8 +108,11 @@ def unspread(text: str) -> str:
 
 
 def share_readable(text: str) -> float:
-    """Share of Japanese or printable characters among all but white space, 0.0–1.0; 1.0 for an empty text."""
-    solid = "".join(text.split())
+    """Share of Japanese or printable characters among all but white space, 0.0–1.0; 1.0 for an empty text.
+
+    What a parser writes for a letter that it does not know, ``(cid:123)``, counts as one that is not readable.
+    """
+    solid = _NO_LETTER.sub("\ufffd", "".join(text.split()))
     return len(_READABLE.findall(solid)) / len(solid) if solid else 1.0
 
 
