@@ -15,6 +15,8 @@ MAX_MEMBERS = 10_000
 MAX_DEPTH = 3
 """How deep archives may stand in one another."""
 
+OWN = ("件名.txt", "本文.txt", "本文.html")
+"""Names under which a mail's own head and text come; all else is attached."""
 LOCKED_MEMBER = "パスワードで保護されています。展開して保存し直してください。"
 
 
@@ -54,11 +56,10 @@ def mail_members(data: bytes) -> tuple[str, str, list[tuple[str, bytes]]]:
     assert isinstance(mail, EmailMessage)  # of that policy
     labels = (("subject", "件名"), ("from", "差出人"), ("to", "宛先"), ("cc", "CC"), ("date", "日時"))
     head = [f"{label}: {squeeze(str(mail[field]))}  " for field, label in labels if mail[field]]
-    members = [("", "\n".join(head).encode())]
+    members = [(OWN[0], "\n".join(head).encode())]
     body = mail.get_body(preferencelist=("plain", "html"))
     if body is not None:
-        ending = ".html" if body.get_content_subtype() == "html" else ".txt"
-        members.append((ending, _payload(body)))
+        members.append((OWN[2 if body.get_content_subtype() == "html" else 1], _payload(body)))
     for number, part in enumerate(mail.iter_attachments(), 1):
         forwarded = part.get_content_type() == "message/rfc822"
         name = squeeze(part.get_filename() or "") or f"添付{number}" + (".eml" if forwarded else "")

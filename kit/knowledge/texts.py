@@ -34,6 +34,7 @@ _ENCLOSED, _RAISED = "①-⒛⓪㉑-㉟㊱-㊿", "²³¹¼-¾⁰-⁹₀-₉⅐-�
 _GLUED = re.compile(rf"(?<=\d)(?=[{_ENCLOSED}{_RAISED}])|(?<=[{_ENCLOSED}])(?=[\d{_ENCLOSED}])")
 # Radicals that PDFs hold in the place of letters. NFKC knows those of Kangxi, not these (EquivalentUnifiedIdeograph.txt).
 _RADICALS = str.maketrans("⺎⺒⺓⺛⺜⺝⺟⺠⺩⺫⺬⺯⺼⺽⻁⻄⻆⻑⻗⻘⻝⻣⻤⻨⻩⻫⻭⻯⻱⻲", "兀巳幺旡日月母民王目示糸肉臼虎西角長雨青食骨鬼麦黄斉歯竜龜亀")
+_LETTER, _WORD = re.compile(f"[{CJK}]"), re.compile(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}(?![a-z])|[\d.,%]{2,}")
 _NO_LETTER = re.compile(r"\(cid:\d+\)")
 _READABLE = re.compile(rf"[{CJK}\u0020-\u007e\u00a1-\u04ff\u2000-\u303f\uff00-\uffef]")
 _CUT_WORD = re.compile(rf"(?<=[{CJK}])[ \t]*\n[ \t]*(?=[ぁ-んー])")
@@ -114,6 +115,13 @@ def share_readable(text: str) -> float:
     """
     solid = _NO_LETTER.sub("\ufffd", "".join(text.split()))
     return len(_READABLE.findall(solid)) / len(solid) if solid else 1.0
+
+
+def is_gibberish(text: str) -> bool:
+    """Whether a page is printable and still says nothing: no Japanese, hardly a word or figure (``/edGj0 #2!k``)."""
+    solid = "".join(text.split())
+    worded = sum(map(len, _WORD.findall(text)))
+    return len(solid) >= 100 and len(_LETTER.findall(solid)) < 0.02 * len(solid) and worded < 0.4 * len(solid)
 
 
 def decode(data: bytes) -> tuple[str, tuple[str, ...]]:

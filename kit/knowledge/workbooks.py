@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 
 from kit.knowledge.dates import era_date
 from kit.knowledge.office import modified, parse_xml
-from kit.knowledge.texts import Reading, choose_title, decode, finished, labelled, looks_like_header, squeeze, table_rows
+from kit.knowledge.texts import (
+    Reading,
+    choose_title,
+    decode,
+    finished,
+    labelled,
+    looks_like_header,
+    squeeze,
+    table_rows,
+)
 from kit.records import Block, Place
 
 

@@ -206,8 +206,8 @@ def _unpacked(kind: str, stem: str, data: bytes, depth: int) -> Reading:
     doubts: list[str] = []
     skipped: list[str] = []
     for name, content in members:
-        inner = Reading(problem=content) if isinstance(content, str) else parse(name or "a.txt", content, depth + 1)
-        above = () if kind == "mail" and name in ("", ".txt", ".html") else (squeeze(name),)
+        inner = Reading(problem=content) if isinstance(content, str) else parse(name, content, depth + 1)
+        above = () if kind == "mail" and name in archives.OWN else (squeeze(name),)
         blocks += [replace(b, place=replace(b.place, headings=(*above, *b.place.headings))) for b in inner.blocks]
         label = f"{squeeze(name)}: " if above else ""
         doubts += [label + line for line in inner.doubts]
