@@ -11,6 +11,7 @@ import pytest
 from openpyxl.comments import Comment
 from openpyxl.styles import Font, PatternFill
 
+from kit.knowledge import workbooks
 from kit.knowledge.worker import parse
 from kit.records import Place
 
@@ -209,6 +210,16 @@ def test_a_cell_far_away_costs_nothing():
     begun = time.monotonic()
     assert rows(read(book)) == [(1, "近い"), (1048576, "遠い")]
     assert time.monotonic() - begun < 5
+
+
+def test_a_large_sheet_says_every_thousand_rows_that_it_goes_on(monkeypatch):
+    beats = []
+    monkeypatch.setattr(workbooks, "finished", lambda: beats.append(1))
+    book = openpyxl.Workbook()
+    for row in range(2_500):
+        book.active.append([row])
+    assert len(read(book).blocks) == 2_500
+    assert len(beats) == 2 + 2 + 1  # reading, writing, the sheet
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------

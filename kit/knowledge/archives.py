@@ -5,7 +5,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from email import message_from_bytes, policy
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 from pathlib import PurePath
 
 from kit.knowledge.texts import UnreadableError, squeeze
@@ -68,8 +68,8 @@ def mail_members(data: bytes) -> tuple[str, str, list[tuple[str, bytes]]]:
     return squeeze(str(mail["subject"] or "")), f"{sent:%Y-%m-%d}" if sent else "", members
 
 
-def _payload(part: EmailMessage) -> bytes:
+def _payload(part: MIMEPart) -> bytes:
     inner = part.get_payload(decode=True)
     if isinstance(inner, bytes):
         return inner
-    return b"".join(mail.as_bytes() for mail in part.get_payload())
+    return b"".join(mail.as_bytes() for mail in part.iter_parts())

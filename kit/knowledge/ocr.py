@@ -18,8 +18,7 @@ _BETWEEN = re.compile(rf"(?<=[{CJK}（）()]) (?=[{CJK}（）()])")
 @lru_cache(maxsize=1)
 def is_available() -> bool:
     """Whether Tesseract is installed with ``jpn``."""
-    program = shutil.which("tesseract")
-    return bool(program) and "jpn" in _tesseract(program, "--list-langs").decode("utf-8", "replace").split()
+    return bool(shutil.which("tesseract")) and "jpn" in _tesseract("--list-langs").decode("utf-8", "replace").split()
 
 
 def recognise(page: Any) -> list[str]:
@@ -30,15 +29,15 @@ def recognise(page: Any) -> list[str]:
     pixels = b"".join(rows[y * bitmap.stride : y * bitmap.stride + bitmap.width] for y in range(bitmap.height))
     image = b"P5 %d %d 255\n" % (bitmap.width, bitmap.height) + pixels
     bitmap.close()
-    text = _tesseract("tesseract", "stdin", "stdout", "-l", "jpn", image=image).decode("utf-8", "replace")
+    text = _tesseract("stdin", "stdout", "-l", "jpn", image=image).decode("utf-8", "replace")
     # It writes a space between any two letters.
     return [_BETWEEN.sub("", line.strip()) for line in text.splitlines() if line.strip()]
 
 
-def _tesseract(program: str, *options: str, image: bytes = b"") -> bytes:
+def _tesseract(*options: str, image: bytes = b"") -> bytes:
     try:
         environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
-        done = subprocess.run([program, *options], input=image, capture_output=True, timeout=_SECONDS, check=True, env=environment)
+        done = subprocess.run(["tesseract", *options], input=image, capture_output=True, timeout=_SECONDS, check=True, env=environment)
     except (OSError, subprocess.SubprocessError):
         return b""
     return done.stdout

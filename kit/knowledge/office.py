@@ -80,9 +80,7 @@ def modified(data: bytes) -> str:
 
 
 def read_docx(data: bytes, stem: str) -> Reading:
-    """Read a Word document: headers and footers, then paragraphs, tables, text boxes, footnotes, comments and diagrams in their
-    order; deleted text left out.
-    """
+    """Read a Word document: headers and footers first, then all else in its order; deleted and hidden text is left out."""
     from docx.opc.part import PartFactory
     from docx.package import Package
     from docx.parts.document import DocumentPart
@@ -318,14 +316,19 @@ def _shape_texts(shapes: Iterable[Any]) -> Iterator[str]:
                             merged[j : j + cell.span_width] = [grid[i][j]] * cell.span_width
             yield from (line for _, line in table_rows(grid, 1 if shape.table.first_row else None))
         elif getattr(shape, "has_chart", False):
-            yield from (text.text or "" for text in shape.chart._chartSpace.iter(_A + "t"))
-            for plot in shape.chart.plots:
-                names = ["", *(series.name for series in plot.series)]
-                values = zip(map(str, plot.categories), *(series.values for series in plot.series), strict=False)
-                grid = [names, *([label, *("" if v is None else f"{v:.15g}" for v in row)] for label, *row in values)]
-                yield from (line for _, line in table_rows(grid, 1))
+            yield from _chart_texts(shape.chart)
         elif shape.has_text_frame and not (shape.is_placeholder and shape.placeholder_format.type in _FURNITURE):
             yield from (paragraph.text for paragraph in shape.text_frame.paragraphs)
+
+
+def _chart_texts(chart: Any) -> Iterator[str]:
+    """Titles of a chart, then its values as a table with a column for each series."""
+    yield from (text.text or "" for text in chart._chartSpace.iter(_A + "t"))
+    for plot in chart.plots:
+        names = ["", *(series.name for series in plot.series)]
+        values = zip(map(str, plot.categories), *(series.values for series in plot.series), strict=False)
+        grid = [names, *([label, *("" if v is None else f"{v:.15g}" for v in row)] for label, *row in values)]
+        yield from (line for _, line in table_rows(grid, 1))
 
 
 def _diagram_texts(part: Any) -> Iterator[str]:

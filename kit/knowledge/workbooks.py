@@ -57,13 +57,14 @@ def read_xlsx(data: bytes, stem: str) -> Reading:
     blocks: list[Block] = []
     empty = 0
     with zipfile.ZipFile(io.BytesIO(data)) as package:
-        for sheet in book.worksheets:
-            part = sheet._worksheet_path
+        sheets: list[Any] = list(book.worksheets)
+        for sheet in sheets:
+            part = sheet._worksheet_path  # the only way from a sheet to what openpyxl does not read of it
             xml = package.read(part)
             empty += len(_UNCALCULATED.findall(xml))
-            areas = [area.decode() for area in _MERGED.findall(xml)]
+            merged = [area.decode() for area in _MERGED.findall(xml)]
             caption = ""
-            lines = [*_Sheet(_filled(sheet, areas)).lines(), *_asides(package, part)]
+            lines = [*_Sheet(_filled(sheet, merged)).lines(), *_asides(package, part)]
             for row, own, text in sorted(lines, key=lambda line: line[0]):
                 caption = caption if own is None else own
                 blocks.append(Block(text, Place(sheet=squeeze(sheet.title), row=row, headings=(caption,) if caption else ())))
@@ -134,7 +135,9 @@ class _Sheet:
     def lines(self) -> Iterator[tuple[int, str, str]]:
         """Yield (row number, caption in force, line)."""
         caption, captioned = "", 0
-        for number, row in sorted(self._rows.items()):
+        for count, (number, row) in enumerate(sorted(self._rows.items())):
+            if count % 1000 == 999:
+                finished()
             first = row[min(row)]
             opens = number - 1 not in self._rows
             if len({cell.text for cell in row.values()}) == 1 and min(row) <= min(self._names, default=min(row)):
@@ -187,8 +190,6 @@ def _refines(above: _Row, row: _Row) -> bool:
 
 def _filled(sheet: Any, merged: Iterable[str]) -> dict[int, _Row]:
     """Filled cells by row and column. The grid between them is never visited: it may be 17 billion cells large."""
-    from openpyxl.utils import range_boundaries
-
     sheet.reset_dimensions()  # what a file says of its size is not to be trusted
     rows: dict[int, _Row] = {}
     looks: dict[int, str] = {}
@@ -203,14 +204,21 @@ def _filled(sheet: Any, merged: Iterable[str]) -> dict[int, _Row]:
                     looks[style] = fill + "b" * bool(cell.font.bold)
                 is_name = cell.data_type == "s" and len(text) <= 40 and not text.endswith("。")
                 rows.setdefault(cell.row, {})[cell.column] = _Cell(text, is_name, looks[style])
-    for area in merged:
-        left, top, right, bottom = range_boundaries(area)
+    for left, top, right, bottom in map(_corners, merged):
         value = rows.get(top, {}).get(left)
         columns = range(left, min(right, left + 100) + 1)
         for row in range(top, min(bottom, top + 1000) + 1):
             if value and row in rows:
                 rows[row].update(dict.fromkeys(columns, value))
     return rows
+
+
+def _corners(area: str) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of B2:C3, from 1."""
+    from openpyxl.utils import range_boundaries
+
+    left, top, right, bottom = range_boundaries(area)
+    return left or 1, top or 1, right or 1, bottom or 1
 
 
 def _shown(cell: Any) -> str:

@@ -262,6 +262,7 @@ def _serve(pipe: Connection) -> None:
         for clock, seconds in ((signal.ITIMER_PROF, request["seconds"]), (signal.ITIMER_REAL, 3 * request["seconds"])):
             signal.setitimer(clock, seconds, seconds)
         reading = parse(request["name"], pipe.recv_bytes())
+        finished()
         answer = json.dumps(reading, default=_fields).encode()
         for clock in (signal.ITIMER_PROF, signal.ITIMER_REAL):
             signal.setitimer(clock, 0)
