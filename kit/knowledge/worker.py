@@ -47,7 +47,7 @@ KINDS = {
 _TEXT_KINDS = ("html", "markdown", "text", "csv")
 _HOMES = {
     "pdf": "pdf", "docx": "office", "pptx": "office", "xlsx": "workbooks", "csv": "workbooks",
-    "html": "texts", "markdown": "texts", "text": "texts",
+    "html": "markup", "markdown": "markup", "text": "texts",
 }  # fmt: skip
 """Kind of document → module whose ``read_<kind>`` reads it; its library is imported only then."""
 

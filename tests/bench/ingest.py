@@ -7,9 +7,9 @@ installed for this bench only; who is absent there is skipped. Each system reads
 first of them once before the clock starts. ``characters_s`` counts a system's own text without white space.
 
 ``recovered`` is the share of a passage's characters (NFKC, letters and digits only) that stand in the text in runs of at
-least six. The passages come from programs that take no part: LibreOffice's text export of DOCX and PPTX, the strings in the
-XML of XLSX, poppler's ``pdftotext -raw`` of PDF, line by line from 8 letters on; ``gold`` are the
-quotes that prove the answers of ``tests/real_input/gif_gov_questions.jsonl``, as far as their files are in DIR.
+least six; a shorter passage must stand there whole. The passages come from programs that take no part: LibreOffice's text export of DOCX and PPTX, the strings in the
+XML of XLSX, poppler's ``pdftotext -raw`` of PDF, cut at line ends and blanks (cells of a table), from 8 letters on; ``gold`` are the quotes that prove
+the answers of ``tests/real_input/gif_gov_questions.jsonl``, cut at blanks, as far as their files are in DIR.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,25 +100,44 @@ def run(python: str, system: str, paths: list[Path]) -> list[dict[str, Any]]:
 # --- what should be found
 
 
-def passages(path: Path) -> list[str]:
-    """Lines of a file's text by a program that takes no part."""
-    kind = path.suffix.lower()
-    if kind == ".pdf":
-        done = subprocess.run(["pdftotext", "-raw", "-enc", "UTF-8", path, "-"], capture_output=True, check=False)
-        return done.stdout.decode(errors="replace").splitlines()
-    if kind == ".xlsx":
-        return shared_strings(path)
-    target = {".docx": "txt:Text (encoded):UTF8", ".pptx": "pdf"}.get(kind)
-    if target is None:
-        return []
+def passages(paths: list[Path]) -> dict[Path, list[str]]:
+    """Cells of text of at least eight letters, for each file, by a program that takes no part."""
+    lines: dict[Path, list[str]] = {}
+    for kind, target in ((".docx", "txt:Text (encoded):UTF8"), (".pptx", "pdf")):
+        lines |= converted([path for path in paths if path.suffix.lower() == kind], target)
+    for path in paths:
+        if path.suffix.lower() == ".pdf":
+            lines[path] = printed(path)
+        elif path.suffix.lower() == ".xlsx":
+            lines[path] = shared_strings(path)
+    cells = {path: map(bare, " ".join(lines.get(path, ())).split()) for path in paths}
+    return {path: [cell for cell in cells[path] if len(cell) >= 8] for path in paths}
+
+
+def converted(paths: list[Path], target: str) -> dict[Path, list[str]]:
+    """Lines of office files by one call of LibreOffice."""
+    if not paths:
+        return {}
     with tempfile.TemporaryDirectory() as folder:
+        links = [Path(folder, f"{number}{path.suffix}") for number, path in enumerate(paths)]
+        for link, path in zip(links, paths, strict=True):
+            link.symlink_to(path.resolve())
         profile = f"-env:UserInstallation=file://{folder}/profile"
-        command = ["soffice", profile, "--headless", "--convert-to", target, "--outdir", folder, str(path)]
-        subprocess.run(command, capture_output=True, check=False, timeout=300)
-        made = next((item for item in Path(folder).iterdir() if item.is_file()), None)
-        if made is None:
-            return []
-        return passages(made) if made.suffix == ".pdf" else made.read_text(encoding="utf-8-sig").splitlines()
+        command = ["soffice", profile, "--headless", "--convert-to", target, "--outdir", f"{folder}/out", *map(str, links)]
+        subprocess.run(command, capture_output=True, check=False, timeout=1800)
+        made = {path.stem: path for path in Path(folder, "out").iterdir()}
+        found = [made.get(str(number)) for number in range(len(paths))]
+        read = [
+            [] if out is None else printed(out) if out.suffix == ".pdf" else out.read_text(encoding="utf-8-sig").splitlines()
+            for out in found
+        ]
+        return dict(zip(paths, read, strict=True))
+
+
+def printed(path: Path) -> list[str]:
+    """Lines of a PDF by poppler."""
+    done = subprocess.run(["pdftotext", "-raw", "-enc", "UTF-8", path, "-"], capture_output=True, check=False)
+    return done.stdout.decode(errors="replace").splitlines()
 
 
 def shared_strings(path: Path) -> list[str]:
@@ -138,24 +158,33 @@ def bare(text: str) -> str:
     return "".join(letter for letter in unicodedata.normalize("NFKC", text) if letter.isalnum())
 
 
-def pieces(text: str) -> frozenset[str]:
-    """All runs of ``RUN`` letters of a text (as ``bare``)."""
-    return frozenset(text[start : start + RUN] for start in range(len(text) - RUN + 1))
+@dataclass(frozen=True)
+class Text:
+    """A file's text as one system read it (as ``bare``), and all its runs of ``RUN`` letters."""
+
+    whole: str
+    runs: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str) -> "Text":
+        whole = bare(text)
+        return cls(whole, frozenset(whole[start : start + RUN] for start in range(len(whole) - RUN + 1)))
+
+    def recovered(self, passage: str) -> int:
+        """Characters of a passage that lie in a run of ``RUN`` that the text holds, too."""
+        if len(passage) < RUN:
+            return len(passage) * (passage in self.whole)
+        marks = bytearray(len(passage))
+        for start in range(len(passage) - RUN + 1):
+            if passage[start : start + RUN] in self.runs:
+                marks[start : start + RUN] = b"\1" * RUN
+        return sum(marks)
 
 
-def recovered(passage: str, there: frozenset[str]) -> int:
-    """Characters of a passage that lie in a run of ``RUN`` that the text holds, too."""
-    marks = bytearray(len(passage))
-    for start in range(len(passage) - RUN + 1):
-        if passage[start : start + RUN] in there:
-            marks[start : start + RUN] = b"\1" * RUN
-    return sum(marks)
-
-
-def share(pairs: list[tuple[str, frozenset[str]]]) -> float:
+def share(pairs: list[tuple[str, Text]]) -> float:
     """Share of the passages' characters that their texts hold."""
     total = sum(len(passage) for passage, _ in pairs)
-    return sum(recovered(*pair) for pair in pairs) / total if total else 0.0
+    return sum(text.recovered(passage) for passage, text in pairs) / total if total else 0.0
 
 
 def gold(questions: Path, folder: Path) -> list[tuple[Path, str]]:
@@ -165,16 +194,16 @@ def gold(questions: Path, folder: Path) -> list[tuple[Path, str]]:
         for evidence in json.loads(line)["evidence"]:
             path = next(folder.rglob(Path(evidence["document"]).name), None)
             if path:
-                found.append((path, bare(evidence["quote"])))
+                found += [(path, bare(cell)) for cell in evidence["quote"].split()]
     return found
 
 
 def measure(folder: Path, peers: str, questions: Path) -> dict[str, Any]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in KINDS and not path.name.startswith("~$"))
-    expected = {path: [line for line in map(bare, passages(path)) if len(line) >= 8] for path in files}
+    expected = passages(files)
     quotes = gold(questions, folder)
     result: dict[str, Any] = {"files": len(files), "passages": sum(map(len, expected.values())), "quotes": len(quotes)}
-    texts: dict[str, dict[Path, frozenset[str]]] = {}
+    texts: dict[str, dict[Path, Text]] = {}
     for system, python in (("kit", sys.executable), ("markitdown", peers), ("pypdf", peers)):
         for kind in KINDS:
             paths = [path for path in files if path.suffix.lower() == kind]
@@ -184,7 +213,7 @@ def measure(folder: Path, peers: str, questions: Path) -> dict[str, Any]:
             if not answers:
                 continue
             known = texts.setdefault(system, {})
-            known |= {Path(answer["path"]): pieces(bare(answer["text"])) for answer in answers}
+            known |= {Path(answer["path"]): Text.of(answer["text"]) for answer in answers}
             seconds = sum(answer["seconds"] for answer in answers)
             characters = sum(len("".join(answer["text"].split())) for answer in answers)
             result.setdefault(system, {})[kind] = {
