@@ -24,6 +24,7 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ def passages(paths: list[Path]) -> dict[Path, list[str]]:
         if path.suffix.lower() == ".pdf":
             lines[path] = printed(path)
         elif path.suffix.lower() == ".xlsx":
-            lines[path] = shared_strings(path)
+            with suppress(zipfile.BadZipFile, SyntaxError, UnicodeDecodeError):  # a damaged file has no passages
+                lines[path] = shared_strings(path)
     cells = {path: map(bare, " ".join(lines.get(path, ())).split()) for path in paths}
     return {path: [cell for cell in cells[path] if len(cell) >= 8] for path in paths}
 
@@ -119,17 +121,19 @@ def converted(paths: list[Path], target: str) -> dict[Path, list[str]]:
     if not paths:
         return {}
     with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "out")
+        out.mkdir()
         links = [Path(folder, f"{number}{path.suffix}") for number, path in enumerate(paths)]
         for link, path in zip(links, paths, strict=True):
             link.symlink_to(path.resolve())
         profile = f"-env:UserInstallation=file://{folder}/profile"
-        command = ["soffice", profile, "--headless", "--convert-to", target, "--outdir", f"{folder}/out", *map(str, links)]
+        command = ["soffice", profile, "--headless", "--convert-to", target, "--outdir", str(out), *map(str, links)]
         subprocess.run(command, capture_output=True, check=False, timeout=1800)
-        made = {path.stem: path for path in Path(folder, "out").iterdir()}
+        made = {path.stem: path for path in out.iterdir()}
         found = [made.get(str(number)) for number in range(len(paths))]
         read = [
-            [] if out is None else printed(out) if out.suffix == ".pdf" else out.read_text(encoding="utf-8-sig").splitlines()
-            for out in found
+            [] if file is None else printed(file) if file.suffix == ".pdf" else file.read_text("utf-8-sig").splitlines()
+            for file in found
         ]
         return dict(zip(paths, read, strict=True))
 
