@@ -107,7 +107,8 @@ class Document:
         if self.problem:
             return views.paragraphs(f"× {self.name}: {self.problem}")
         rows = [(block.place.label, block.text[:80]) for block in self.blocks[:8]]
-        return views.table(("場所", "本文（先頭）"), rows, f"{self.title}（{self.name}、{len(self.blocks)}箇所）")
+        shown = views.table(("場所", "本文（先頭）"), rows, f"{self.title}（{self.name}、{len(self.blocks)}箇所）")
+        return shown + views.paragraphs(*self.report)
 
 
 @dataclass(frozen=True, slots=True)
