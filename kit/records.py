@@ -73,20 +73,42 @@ class Document:
     readers: tuple[str, ...] = (EVERYONE,)
     problem: str = ""
     doubts: tuple[str, ...] = ()
-    """What was read but is doubtful or was left out, one Japanese line each."""
+    """What was read but is doubtful, one Japanese line each."""
     date: str = ""
     """Day of this edition (``2024-04-01``), "" where nothing tells it."""
+    skipped: tuple[str, ...] = ()
+    """What the file holds and was not read, one Japanese line each."""
 
     @property
     def text(self) -> str:
         """All blocks, joined by newlines."""
         return "\n".join(block.text for block in self.blocks)
 
+    @property
+    def report(self) -> tuple[str, ...]:
+        """What was read, what was skipped and what is doubtful, one Japanese line each."""
+        if self.problem:
+            return (f"読めません: {self.problem}",)
+        places = [block.place for block in self.blocks]
+        asides = ("注", "コメント", "ノート", "図形", "ヘッダー", "フッター")
+        counts = (
+            ("頁", len({place.page for place in places if place.page})),
+            ("シート", len({place.sheet for place in places if place.sheet})),
+            ("スライド", len({place.slide for place in places if place.slide})),
+            ("行", len({(place.sheet, place.row) for place in places if place.row})),
+            *((f"件の{kind}", sum(block.text.startswith(f"{kind}: ") for block in self.blocks)) for kind in asides),
+            ("字", sum(len(block.text) for block in self.blocks)),
+        )
+        read = "、".join(f"{number:,}{unit}" for unit, number in counts if number)
+        skipped = (f"読まなかったもの: {line}" for line in self.skipped)
+        return (f"読んだもの: {read}", *skipped, *(f"疑わしいもの: {line}" for line in self.doubts))
+
     def _repr_html_(self) -> str:
         if self.problem:
             return views.paragraphs(f"× {self.name}: {self.problem}")
         rows = [(block.place.label, block.text[:80]) for block in self.blocks[:8]]
-        return views.table(("場所", "本文（先頭）"), rows, f"{self.title}（{self.name}、{len(self.blocks)}箇所）")
+        shown = views.table(("場所", "本文（先頭）"), rows, f"{self.title}（{self.name}、{len(self.blocks)}箇所）")
+        return shown + views.paragraphs(*self.report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +127,11 @@ class Chunk:
     readers: tuple[str, ...]
     date: str = ""
     """Day of the document's edition (see ``Document.date``)."""
+    start: int = 0
+    """Where it stands in its document: ``document.text[start:end]`` is its text."""
+    end: int = 0
+    parent: str = ""
+    """Id of the first chunk of its section: what to widen to is all chunks of the document with the same parent."""
 
 
 @dataclass(frozen=True, slots=True)

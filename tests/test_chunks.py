@@ -1,10 +1,10 @@
 import dataclasses
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from kit.knowledge.chunks import CHUNK_CHARACTERS, split
+from kit.knowledge.chunks import CHUNK_CHARACTERS, SECTION_CHARACTERS, split
 from kit.knowledge.japanese import sentences
 from kit.records import Block, Document, Place
 
@@ -37,6 +37,36 @@ def test_chunks_keep_all_text_in_order(doc):
 
 @settings(deadline=None, max_examples=150)
 @given(DOCUMENTS)
+def test_offsets_point_to_the_chunk_s_text_and_do_not_overlap(doc):
+    chunks = split(doc)
+    assert all(doc.text[chunk.start : chunk.end] == chunk.text for chunk in chunks)
+    assert all(left.end <= right.start for left, right in pairwise(chunks))
+
+
+@settings(deadline=None, max_examples=150)
+@given(DOCUMENTS)
+def test_sections_are_runs_of_chunks_within_a_sheet_or_slide_and_not_too_long(doc):
+    sections = [list(group) for _, group in groupby(split(doc), key=lambda chunk: chunk.parent)]
+    assert [section[0].id for section in sections] == [section[0].parent for section in sections]
+    for section in sections:
+        assert len({(chunk.place.sheet, chunk.place.slide) for chunk in section}) == 1
+        assert len(section) == 1 or section[-1].end - section[0].start <= SECTION_CHARACTERS
+
+
+def test_an_article_stays_whole_and_small_ones_are_widened_to_their_chapter_only():
+    def article(number, sentences, chapter="第1章"):
+        return [Block("あ" * 299 + "。", Place(headings=(chapter, f"第{number}条"))) for _ in range(sentences)]
+
+    blocks = [*article(1, 2), *article(2, 2), *article(3, 4), *article(4, 1), *article(5, 1, "第2章"), *article(6, 9, "第2章")]
+    chunks = split(document(*blocks))
+    sections = [list(group) for _, group in groupby(chunks, key=lambda chunk: chunk.parent)]
+    assert [[chunk.place.headings[1] for chunk in section] for section in sections] == [
+        ["第1条"] * 2 + ["第2条"] * 2, ["第3条"] * 4 + ["第4条"], ["第5条"], ["第6条"] * 6, ["第6条"] * 3,
+    ]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=150)
+@given(DOCUMENTS)
 def test_no_chunk_is_blank_or_too_long(doc):
     for chunk in split(doc):
         assert chunk.text.strip() == chunk.text != ""
@@ -63,7 +93,7 @@ def test_no_chunk_crosses_a_page_sheet_slide_or_heading(doc):
 
 def test_short_blocks_of_one_place_are_joined_by_lines():
     place = Place(page=1)
-    (chunk,) = split(document(Block("一行目", place), Block("二行目\n", place), Block("三行目", place)))
+    (chunk,) = split(document(Block("一行目", place), Block("二行目", place), Block("三行目", place)))
     assert chunk.text == "一行目\n二行目\n三行目"
 
 

@@ -1,5 +1,6 @@
 """Folders → documents: names, order, readers, and what is not opened."""
 
+import dataclasses
 import hashlib
 import os
 import unicodedata
@@ -178,3 +179,14 @@ def test_readers_as_argument(folder):
     root = folder("a.txt")
     assert readers(root, readers=[]) == {"a.txt": ()}
     assert readers(root, readers="hr") == {"a.txt": ("hr",)}
+
+
+def test_date_and_report_come_with_the_document(folder):
+    root = folder("規程_R6.4.1.csv", "品名,数量\n机,12\n椅子,3\n")
+    folder("a.png", b"\x89PNG")
+    (broken, read) = load(root)
+    assert read.date == "2024-04-01"
+    assert read.report == ("読んだもの: 2行、28字",)
+    assert broken.report[0].startswith("読めません: 対応していない形式")
+    doubtful = dataclasses.replace(read, skipped=("図。",), doubts=("文字。",))
+    assert doubtful.report[1:] == ("読まなかったもの: 図。", "疑わしいもの: 文字。")

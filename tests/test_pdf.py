@@ -114,12 +114,12 @@ def test_a_raised_note_number_does_not_break_its_line():
     assert texts(parse("a.pdf", made(pieces))) == ["貸出が減少し7、また増加した。"]
 
 
-def test_running_titles_and_page_numbers_go_and_a_sentence_crosses_the_page():
+def test_running_titles_stay_once_page_numbers_go_and_a_sentence_crosses_the_page():
     pages = [[(250, 800, 9, "社内規程集"), *column(*WRAPPED[:1], top=400), (290, 30, 9, str(n))] for n in range(1, 4)]
     pages.append([(250, 800, 9, "社内規程集"), *column(WRAPPED[1], top=740), (290, 30, 9, "4")])
     reading = parse("a.pdf", made(*pages))
-    assert texts(reading) == ["".join([WRAPPED[0]] * 3) + WRAPPED[1]]
-    assert reading.blocks[0].place.page == 1
+    assert texts(reading) == ["ヘッダー: 社内規程集", "".join([WRAPPED[0]] * 3) + WRAPPED[1]]
+    assert {block.place.page for block in reading.blocks} == {1}
 
 
 def test_headings_by_article_and_by_outline():
@@ -153,16 +153,40 @@ def test_title_is_the_property_the_largest_line_or_the_file_name():
 
 
 def test_pages_without_text_are_counted_and_a_scan_is_refused():
-    assert "最初は2頁" in parse("a.pdf", made(column("本文。"), [])).doubts[0]
-    assert "OCR" in parse("a.pdf", made([], [])).problem
+    assert parse("a.pdf", made(column("本文。"), [])).skipped == ("文字情報なし: OCRが必要な頁: 1頁分、最初は2頁。",)
+    assert "文字情報なし: OCRが必要" in parse("a.pdf", made([], [])).problem
 
 
 def test_garbled_pages_are_left_out_and_a_garbled_file_is_refused():
     odd = column("\ue000\ue001\ue002\ue003\ue004")
     reading = parse("a.pdf", made(column("正しい本文である。"), odd, column("二頁あとの本文である。")))
     assert texts(reading) == ["正しい本文である。", "二頁あとの本文である。"]
-    assert "文字化け" in reading.doubts[0]
+    assert reading.skipped == ("文字化けのため除いた頁: 1頁分、最初は2頁。",)
     assert "文字化け" in parse("a.pdf", made(odd)).problem
+
+
+def test_a_page_of_printable_nonsense_is_doubtful_and_one_of_english_or_figures_is_not():
+    nonsense = column(*["/edGj0 #2!kQ ;w9-Zx (p]}7 Bv&" * 2] * 3, size=4)
+    english = column(*["The quick brown fox jumps over the lazy dog 2024."] * 3, size=4)
+    figures = column(*["12,345 67.8% 2024 1,200 99 31.4 100"] * 4, size=4)
+    reading = parse("a.pdf", made(column("本文である。"), nonsense, english, figures))
+    assert reading.doubts == ("文字化けの疑いがある頁: 1頁分、最初は2頁。",)
+
+
+def test_a_page_printed_downwards_reads_from_its_right_column():
+    columns = [(500, 740, 12, WRAPPED[0]), (480, 740, 12, WRAPPED[1]), (460, 740, 12, "　二つ目の段落は字下げから始まるものとする。")]
+    data = made(columns).replace(b"UniJIS-UCS2-H", b"UniJIS-UCS2-V")
+    assert texts(parse("a.pdf", data)) == ["".join(WRAPPED), "二つ目の段落は字下げから始まるものとする。"]
+
+
+def test_radicals_that_look_like_letters_become_letters():
+    assert texts(parse("a.pdf", made(column("⼩規模な⾃治体の⻑は、⺠間に委託する。")))) == ["小規模な自治体の長は、民間に委託する。"]
+
+
+def test_the_day_of_the_edition_is_in_the_properties_where_nothing_else_tells_it():
+    data = made(column("本文である。"), title="題")
+    assert parse("a.pdf", data.replace(b"<</Title", b"<</ModDate(D:20230829120000+09'00')/Title")).date == "2023-08-29"
+    assert parse("a.pdf", data).date == ""
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])

@@ -25,7 +25,7 @@ REASONS = {
     "office/invalid.xlsx": "壊れて",
     "pdf/aes-256-m.pdf": "パスワード",
     "pdf/rc4-40.pdf": "パスワード",
-    "pdf/empty_protected.pdf": "OCR",
+    "pdf/empty_protected.pdf": "文字情報なし: OCRが必要",
 }
 
 
@@ -34,7 +34,8 @@ def read_all(folder, names=None):
     documents, before = {}, time.monotonic()
     for document in load(folder):
         assert document.name not in documents
-        assert time.monotonic() - before < PARSE_SECONDS + 5, document.name
+        assert len(document.report) == 1 if document.problem else document.report[0].startswith("読んだもの: ")
+        assert time.monotonic() - before < 3 * PARSE_SECONDS + 5, document.name
         documents[document.name] = document
         before = time.monotonic()
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -87,6 +88,23 @@ def test_known_places_of_gif_office(shared, name, place, text):
     found = [block.place for block in document.blocks if text in block.text]
     assert found, document.text[:500]
     assert {key: getattr(found[0], key) for key in place} == place
+
+
+@pytest.mark.parametrize(
+    ("name", "day"),
+    [
+        ("gif_office/491-2_コード_コード一覧_20240814.xlsx", "2024-08-14"),
+        ("gif_office/444_コアデータパーツ_地理座標.docx", "2022-03-31"),
+        ("gif_office/GIF研修シリーズDSS L02 データを読む説明する.pptx", "2023-03-31"),
+        ("gov_pdf/10.pdf", "2024-07-05"),
+        ("gov_pdf/20210830_2.pdf", "2021-08-30"),
+        ("gov_pdf/staff24.pdf", "2022-04-22"),
+        ("gov_pdf/000761091.pdf", "2020-12-15"),
+    ],
+)
+def test_known_editions(shared, name, day):
+    (document,) = load(shared / name)
+    assert document.date == day
 
 
 def test_gov_pdf(shared):

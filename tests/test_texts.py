@@ -1,4 +1,4 @@
-"""Cleaning, charsets, headings, tables, titles; plain text, Markdown, HTML, CSV."""
+"""Cleaning, charsets, headings, tables, titles; plain text."""
 
 import json
 
@@ -12,10 +12,6 @@ from kit.records import Block, Place
 
 def lines(reading):
     return [block.text for block in reading.blocks]
-
-
-def paths(reading):
-    return [(block.text, block.place.headings) for block in reading.blocks]
 
 
 # --- cleaning ---------------------------------------------------------------------------------------------------------
@@ -215,91 +211,6 @@ def test_text_goes_on_after_a_comma():
 
 def test_text_joins_a_line_that_begins_with_a_particle():
     assert lines(parse("a.txt", "船員法\nの規定に基づき、定める。\n".encode())) == ["船員法の規定に基づき、定める。"]
-
-
-# --- Markdown ---------------------------------------------------------------------------------------------------------
-
-
-def test_markdown():
-    source = """---
-title: 無視される
----
-# 経費の手引き
-
-経費は**月末**までに[申請](https://example.invalid/)する。
-
-## 上限
-
-| 区分 | 金額 |
-|---|---|
-| 昼食 | 1,000円 |
-
-- 領収書
-- 稟議書
-
-1. 書く
-2. 出す
-
-```
-# 見出しではない
-```
-"""
-    reading = parse("a.md", source.encode())
-    assert reading.title == "経費の手引き"
-    assert paths(reading) == [
-        ("経費の手引き", ("経費の手引き",)),
-        ("経費は月末までに申請する。", ("経費の手引き",)),
-        ("上限", ("経費の手引き", "上限")),
-        ("区分: 昼食 / 金額: 1,000円", ("経費の手引き", "上限")),
-        ("領収書", ("経費の手引き", "上限")),
-        ("稟議書", ("経費の手引き", "上限")),
-        ("1. 書く", ("経費の手引き", "上限")),
-        ("2. 出す", ("経費の手引き", "上限")),
-        ("# 見出しではない", ("経費の手引き", "上限")),
-    ]
-
-
-def test_markdown_joins_wrapped_lines_and_keeps_short_ones():
-    long = "この文は原稿の都合で途中で折り返されているだけであって、意味のうえでは\n一つの文である。"
-    reading = parse("a.md", f"{long}\n\n住所: 東京都\n電話: 03-0000-0000\n".encode())
-    assert lines(reading) == [long.replace("\n", ""), "住所: 東京都", "電話: 03-0000-0000"]
-
-
-# --- HTML -------------------------------------------------------------------------------------------------------------
-
-HTML = """<!doctype html><html><head><meta charset="{}"><title>休暇の手引き</title><style>p {{}}</style></head>
-<body><nav>目次</nav><header>社内限り</header><h1>休暇</h1><p>年次有給休暇は
-年20日です。<!-- 秘密 --><script>alert(1)</script><span style="display:none">隠し</span></p>
-<table><tr><th rowspan="2">区分</th><th colspan="2">日数</th></tr><tr><th>本年</th><th>翌年</th></tr>
-<tr><td>慶弔</td><td>5</td><td>6</td></tr></table><h2></h2>
-<ruby>有給<rt>ゆうきゅう</rt></ruby><br>以上<footer>著作権</footer></body></html>"""
-
-
-@pytest.mark.parametrize("charset", ["utf-8", "shift_jis", "euc-jp"])
-def test_html(charset):
-    reading = parse("a.html", HTML.format(charset).encode(charset))
-    assert reading.title == "休暇の手引き"
-    assert paths(reading) == [
-        ("休暇", ("休暇",)),
-        ("年次有給休暇は年20日です。", ("休暇",)),
-        ("区分: 慶弔 / 日数 本年: 5 / 日数 翌年: 6", ("休暇",)),
-        ("有給", ("休暇",)),
-        ("以上", ("休暇",)),
-    ]
-
-
-def test_html_with_a_wrong_charset_is_still_read():
-    assert lines(parse("a.html", '<meta charset="utf-8"><p>年20日です。</p>'.encode("cp932"))) == ["年20日です。"]
-
-
-def test_html_signs_of_our_own_do_no_harm():
-    assert lines(parse("a.html", "<p>\x02見出し\x01でない\x03。</p>".encode())) == ["見出しでない。"]
-
-
-def test_html_layout_tables_keep_the_table_inside():
-    inner = "<table><tr><th>品名</th><th>単価</th></tr><tr><td>ボルト</td><td>12</td></tr></table>"
-    reading = parse("a.html", f"<table><tr><td>左の案内</td><td>説明。{inner}</td></tr></table>".encode())
-    assert lines(reading) == ["左の案内", "説明。", "品名: ボルト / 単価: 12"]
 
 
 # --- whatever comes ---------------------------------------------------------------------------------------------------

@@ -2,12 +2,16 @@
 
 import datetime
 import io
+import re
 import time
+import zipfile
 
 import openpyxl
 import pytest
+from openpyxl.comments import Comment
 from openpyxl.styles import Font, PatternFill
 
+from kit.knowledge import workbooks
 from kit.knowledge.worker import parse
 from kit.records import Place
 
@@ -54,7 +58,14 @@ def test_rows_carry_column_names_and_the_title_above_heads_the_table():
         (3.0, "0", "3"),
         (0.255, "0.0%", "25.5%"),
         (42, "00000", "00042"),
+        (1500, '#,##0"円"', "1500円(1,500円)"),
+        (1500, '[$¥-411]#,##0;[Red]-[$¥-411]#,##0', "¥1500(¥1,500)"),
+        (1234567, '#,##0,"千円"', "1235千円(1,235千円)"),
+        (12, '0"名"', "12名"),
+        (3.5, '0.0"kg"_ ', "3.5kg"),
         (True, "General", "True"),
+        (datetime.datetime(2024, 4, 1), '[$-411]ggge"年"m"月"d"日"', "令和6年4月1日(2024-04-01)"),  # noqa: DTZ001
+        (datetime.datetime(2019, 4, 30), "[$-411]ge.m.d;@", "平成31年4月30日(2019-04-30)"),  # noqa: DTZ001
         (datetime.datetime(2026, 4, 1), "yyyy/m/d", "2026-04-01"),  # noqa: DTZ001 - a cell knows no time zone
         (datetime.datetime(2026, 4, 1, 9, 30), "yyyy/m/d h:mm", "2026-04-01 09:30"),  # noqa: DTZ001
         (datetime.time(9, 30), "h:mm", "09:30"),
@@ -110,18 +121,87 @@ def test_a_form_without_header_stays_label_and_value():
     assert rows(read(book))[:2] == [(1, "氏名: 山田太郎"), (2, "所属: 総務部")]
 
 
-def test_hidden_sheets_uncalculated_formulas_and_empty_books_are_said():
+def test_hidden_sheets_and_uncalculated_formulas_are_said():
     book = openpyxl.Workbook()
     book.active["A1"] = "公開"
     book.active["B1"] = "=1+1"
-    book.create_sheet("給与").sheet_state = "hidden"
-    book["給与"]["A1"] = "秘密"
+    book.create_sheet("単価").sheet_state = "hidden"
+    book["単価"]["A1"] = "隠れた値"
     reading = read(book)
-    assert rows(reading) == [(1, "公開")]
-    assert len(reading.doubts) == 2
-    assert "給与" in reading.doubts[0]
+    assert rows(reading) == [(1, "公開"), (1, "隠れた値")]
+    assert reading.doubts[0] == "非表示のシートも読みました: 単価。"
     assert "1個" in reading.doubts[1]
     assert "文字がありません" in read(openpyxl.Workbook()).problem
+
+
+def with_parts(book, changes):
+    """The workbook's bytes, each named part changed by a function of its text (\"\" for a new part)."""
+    buffer, changed = io.BytesIO(), io.BytesIO()
+    book.save(buffer)
+    with zipfile.ZipFile(buffer) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in {*old.namelist(), *changes}:
+            text = old.read(name).decode() if name in old.namelist() else ""
+            new.writestr(name, changes.get(name, str)(text))
+    return changed.getvalue()
+
+
+def test_furigana_is_not_glued_to_names():
+    book = openpyxl.Workbook()
+    book.active["A1"], book.active["A2"] = "INLINE", "SHARED"
+    name = "<t>山田太郎</t><rPh sb='0' eb='2'><t>ヤマダ</t></rPh><phoneticPr fontId='1'/>"
+    part, kind = "/xl/sharedStrings.xml", "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+    known = f'<Override PartName="{part}" ContentType="{kind}"/></Types>'
+    strings = f'<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si>{name}</si></sst>'
+    changes = {
+        "xl/worksheets/sheet1.xml": lambda text: text.replace("<t>INLINE</t>", name).replace(
+            't="inlineStr"><is><t>SHARED</t></is>', 't="s"><v>0</v>'
+        ),
+        part[1:]: lambda _: strings,
+        "[Content_Types].xml": lambda text: text.replace("</Types>", known),
+    }
+    assert rows(parse("a.xlsx", with_parts(book, changes))) == [(1, "山田太郎"), (2, "山田太郎")]
+
+
+def test_comments_and_shapes_follow_their_row_under_its_caption():
+    book = openpyxl.Workbook()
+    for row in (["備品台帳"], [], ["品名", "数量"], ["机", 12], ["椅子", 3]):
+        book.active.append(row)
+    book.active["A3"].font = book.active["B3"].font = Font(bold=True)
+    book.active["B4"].comment = Comment("棚卸で確認", "総務")
+    drawing = (
+        "<d:wsDr xmlns:d='x' xmlns:a='y'><d:twoCellAnchor><d:from><d:col>5</d:col><d:row>4</d:row></d:from><d:sp><d:txBody>"
+        "<a:p><a:r><a:t>廃棄は</a:t></a:r><a:r><a:t>要申請</a:t></a:r></a:p></d:txBody></d:sp></d:twoCellAnchor></d:wsDr>"
+    )
+    link = "<Relationship Id='d1' Type='http://x/drawing' Target='../drawings/drawing7.xml'/></Relationships>"
+    reading = parse(
+        "a.xlsx",
+        with_parts(book, {
+            "xl/drawings/drawing7.xml": lambda _: drawing,
+            "xl/worksheets/_rels/sheet1.xml.rels": lambda text: text.replace("</Relationships>", link),
+        }),
+    )  # fmt: skip
+    assert rows(reading)[1:] == [
+        (4, "品名: 机 / 数量: 12"), (4, "コメント: 棚卸で確認"), (5, "品名: 椅子 / 数量: 3"), (5, "図形: 廃棄は要申請"),
+    ]  # fmt: skip
+    assert {block.place.headings for block in reading.blocks} == {("備品台帳",)}
+
+
+def test_a_date_in_a_format_that_a_japanese_excel_knows_by_number():
+    book = openpyxl.Workbook()
+    book.active.append(["開始日", 45383])
+    book.active["B1"].number_format = "0.00"  # of number 2
+    data = with_parts(book, {"xl/styles.xml": lambda text: text.replace('numFmtId="2"', 'numFmtId="28"')})
+    assert rows(parse("a.xlsx", data)) == [(1, "開始日: 令和6年4月1日(2024-04-01)")]
+
+
+def test_the_day_of_the_edition_is_the_file_s_own_not_the_library_s():
+    book = openpyxl.Workbook()
+    book.active["A1"] = "値"
+    stamp = re.compile("<dcterms:modified.*?</dcterms:modified>")
+    day = re.compile("(?<=W3CDTF\">)[^<]+")
+    dated = with_parts(book, {"docProps/core.xml": lambda text: day.sub("2021-03-31T01:02:03Z", text)})
+    assert parse("a.xlsx", dated).date == "2021-03-31"
+    assert parse("a.xlsx", with_parts(book, {"docProps/core.xml": lambda text: stamp.sub("", text)})).date == ""
 
 
 def test_a_cell_far_away_costs_nothing():
@@ -130,6 +210,16 @@ def test_a_cell_far_away_costs_nothing():
     begun = time.monotonic()
     assert rows(read(book)) == [(1, "近い"), (1048576, "遠い")]
     assert time.monotonic() - begun < 5
+
+
+def test_a_large_sheet_says_every_thousand_rows_that_it_goes_on(monkeypatch):
+    beats = []
+    monkeypatch.setattr(workbooks, "finished", lambda: beats.append(1))
+    book = openpyxl.Workbook()
+    for row in range(2_500):
+        book.active.append([row])
+    assert len(read(book).blocks) == 2_500
+    assert len(beats) == 2 + 2 + 1  # reading, writing, the sheet
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------

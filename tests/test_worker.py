@@ -107,6 +107,50 @@ def test_a_file_that_takes_too_long_is_given_up_and_the_next_one_read():
         assert reader.read("b.txt", "次".encode()).blocks[0].text == "次"
 
 
+def clocked(beats):
+    """The exit of a process that computes ten times for less than its clock allows, and says or does not say: finished."""
+    code = (
+        "import signal, time; from kit.knowledge.texts import finished\n"
+        "signal.setitimer(signal.ITIMER_PROF, 0.2, 0.2)\n"
+        "for _ in range(10):\n"
+        "    end = time.process_time() + 0.08\n"
+        "    while time.process_time() < end: pass\n"
+        f"    {'finished()' if beats else 'pass'}\n"
+    )
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode
+
+
+def test_the_clock_starts_anew_with_every_finished_page():
+    assert clocked(beats=True) == 0
+    assert clocked(beats=False) == -signal.SIGPROF
+
+
+def test_nothing_in_the_child_opens_a_socket():
+    code = (
+        "import ctypes, socket, subprocess, sys; from kit.knowledge.worker import close_network; close_network()\n"
+        "try: socket.socket()\n"
+        "except PermissionError: print('python refused')\n"
+        "print('C:', ctypes.CDLL(None).socket(2, 1, 0))\n"
+        "child = 'import socket; socket.socket()'\n"
+        "print('child:', subprocess.run([sys.executable, '-c', child], capture_output=True).returncode)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["python refused", "C: -1", "child: 1"], done.stderr
+    with Worker() as reader:
+        reader.read("a.txt", b"a")
+        assert "Seccomp:\t2" in Path(f"/proc/{reader._child.process.pid}/status").read_text()
+
+
+def test_a_child_is_replaced_after_many_files(monkeypatch):
+    monkeypatch.setattr(worker, "FILES_PER_CHILD", 2)
+    with Worker() as reader:
+        pids = []
+        for _ in range(5):
+            assert reader.read("a.txt", b"a").blocks
+            pids.append(reader._child.process.pid)
+    assert [pids.index(pid) for pid in pids] == [0, 0, 2, 2, 4]
+
+
 def test_a_dead_child_is_replaced_and_the_file_tried_again():
     with Worker() as reader:
         reader.read("a.txt", b"a")

@@ -1,14 +1,25 @@
-"""Document → chunks: consecutive blocks of one place, ending at a sentence."""
+"""Document → chunks: consecutive blocks of one place, ending at a sentence, each with its section around it."""
 
 import hashlib
 from collections.abc import Iterator
 from itertools import groupby
+from typing import NamedTuple
 
 from kit.knowledge.japanese import sentences
-from kit.records import Block, Chunk, Document
+from kit.records import Block, Chunk, Document, Place
 
 CHUNK_CHARACTERS = 400
 """Blocks of one place are joined up to this length; a single sentence or table row may be longer."""
+SECTION_CHARACTERS = 2000
+"""Chunks of one section are joined up to this length, and small sections with those beside them."""
+
+
+class _Span(NamedTuple):
+    """A stretch of a document's text."""
+
+    start: int
+    end: int
+    place: Place
 
 
 def split(document: Document) -> list[Chunk]:
@@ -16,42 +27,49 @@ def split(document: Document) -> list[Chunk]:
 
     A chunk never crosses a page, sheet, table row, slide or heading, so that its place is true for all of it.
     """
-    pieces = [
-        piece
-        for _, blocks in groupby(document.blocks, key=lambda block: block.place)
-        for piece in _pack(list(blocks))
-    ]
+    text = document.text
+    spans = list(_spans(document.blocks, text))
+    ids = [hashlib.sha256(f"{document.id}\n{document.name}\n{i}".encode()).hexdigest()[:24] for i in range(len(spans))]
     return [
         Chunk(
-            id=hashlib.sha256(f"{document.id}\n{document.name}\n{ordinal}".encode()).hexdigest()[:24],
+            id=ids[ordinal],
             document_id=document.id,
             document=document.name,
             title=document.title,
-            text=piece.text,
-            place=piece.place,
+            text=text[span.start : span.end],
+            place=span.place,
             ordinal=ordinal,
             readers=document.readers,
             date=document.date,
+            start=span.start,
+            end=span.end,
+            parent=ids[first],
         )
-        for ordinal, piece in enumerate(pieces)
+        for ordinal, (span, first) in enumerate(zip(spans, _parents(spans), strict=True))
     ]
 
 
-def _pack(blocks: list[Block]) -> Iterator[Block]:
-    """Join short blocks and cut long ones; a packed block keeps the place of its first piece."""
-    text, place = "", blocks[0].place
-    for block in blocks:
-        for piece in _pieces(block.text):
-            if text and len(text) + len(piece) > CHUNK_CHARACTERS:
-                if text.strip():
-                    yield Block(text.strip(), place)
-                text = ""
-            if not text.strip():
-                place = block.place
-            text += piece
-        text += "\n" if text and not text.endswith("\n") else ""
-    if text.strip():
-        yield Block(text.strip(), place)
+def _spans(blocks: tuple[Block, ...], text: str) -> Iterator[_Span]:
+    """Join short blocks of one place and cut long ones; blank ends are left out."""
+    position = 0
+    for place, group in groupby(blocks, key=lambda block: block.place):
+        start = end = position
+        for block in group:
+            for piece in _pieces(block.text):
+                if text[start:end].strip() and position + len(piece) - start > CHUNK_CHARACTERS:
+                    yield _trimmed(start, end, place, text)
+                    start = position
+                elif not text[start:end].strip():
+                    start = position
+                position = end = position + len(piece)
+            position += 1  # the line break between blocks
+        if text[start:end].strip():
+            yield _trimmed(start, end, place, text)
+
+
+def _trimmed(start: int, end: int, place: Place, text: str) -> _Span:
+    stretch = text[start:end]
+    return _Span(start + len(stretch) - len(stretch.lstrip()), end - len(stretch) + len(stretch.rstrip()), place)
 
 
 def _pieces(text: str) -> list[str]:
@@ -62,3 +80,27 @@ def _pieces(text: str) -> list[str]:
         for sentence in sentences(text)
         for start in range(0, len(sentence), 4 * CHUNK_CHARACTERS)
     ]
+
+
+def _parents(spans: list[_Span]) -> Iterator[int]:
+    """Yield for each span the number of the first one of its section.
+
+    What stands under one heading stays together as long as it fits; small sections take in those that follow below the
+    same upper heading. Neither a sheet's nor a slide's end is crossed.
+    """
+    first = 0  # of the section that is open
+    for _, group in groupby(range(len(spans)), key=lambda i: _region(spans[i].place)):
+        unit = list(group)
+        opened, here = spans[first].place, spans[unit[0]].place
+        upper = opened.headings[:-1]
+        beside = (opened.sheet, opened.slide) == (here.sheet, here.slide) and here.headings[: len(upper)] == upper
+        if not beside or spans[unit[-1]].end - spans[first].start > SECTION_CHARACTERS:
+            first = unit[0]
+        for i in unit:
+            if spans[i].end - spans[first].start > SECTION_CHARACTERS:
+                first = i
+            yield first
+
+
+def _region(place: Place) -> tuple[str, int, tuple[str, ...]]:
+    return place.sheet, place.slide, place.headings

@@ -103,7 +103,9 @@ def _document(name: str, path: Path, root: Path, readers: tuple[str, ...], worke
     if problem:
         return Document(digest, name, stem, readers=readers, problem=problem)
     reading = worker.read(PurePath(name).name, data)
-    return Document(digest, name, reading.title or stem, reading.blocks, readers, reading.problem, reading.doubts)
+    return Document(
+        digest, name, reading.title or stem, reading.blocks, readers, reading.problem, reading.doubts, reading.date, reading.skipped
+    )
 
 
 def _refusal(path: Path, root: Path) -> str:

@@ -12,7 +12,17 @@ from collections.abc import Iterable, Iterator
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
-from kit.knowledge.texts import PLAIN, Line, Reading, UnreadableError, choose_title, sections, squeeze, table_rows
+from kit.knowledge.texts import (
+    PLAIN,
+    Line,
+    Reading,
+    UnreadableError,
+    choose_title,
+    finished,
+    sections,
+    squeeze,
+    table_rows,
+)
 from kit.records import Block, Place
 
 MAX_UNPACKED = 500 * 1024 * 1024
@@ -20,11 +30,14 @@ MAX_UNPACKED = 500 * 1024 * 1024
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+_R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 _FOLDERS = {"word/": "docx", "ppt/": "pptx", "xl/": "xlsx"}
 # Deleted or moved text, readings above words, field codes, and the second copy of every drawing.
 _UNSEEN = {*(_W + tag for tag in ("del", "moveFrom", "rt", "pPr", "rPr", "instrText")),
            "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"}  # fmt: skip
 _SIGNS = {_W + "tab": " ", _W + "br": "\n", _W + "cr": "\n", _W + "noBreakHyphen": "-"}
+_NOTES = {"footnote": "注", "endnote": "注", "comment": "コメント"}
+_REFERENCES = {f"{_W}{kind}Reference" for kind in _NOTES}
 _NUMERALS = {
     "aiueo": "アイウエオカキクケコサシスセソタチツテト",
     "lowerLetter": ascii_lowercase,
@@ -55,11 +68,19 @@ def package_kind(data: bytes) -> str:
     return kinds[0] if kinds and "[Content_Types].xml" in names else ""
 
 
+def modified(data: bytes) -> str:
+    """Return when a package says it was last changed (ISO 8601), "" if it does not; libraries would say: now."""
+    with zipfile.ZipFile(io.BytesIO(data)) as package:
+        core = package.read("docProps/core.xml") if "docProps/core.xml" in package.namelist() else b""
+    found = re.search(rb"<dcterms:modified[^>]*>\s*([0-9T:.Z+-]+)", core)
+    return found[1].decode() if found else ""
+
+
 # --- Word -------------------------------------------------------------------------------------------------------------
 
 
 def read_docx(data: bytes, stem: str) -> Reading:
-    """Read a Word document: paragraphs, tables, text boxes and footnotes in their order; deleted text left out."""
+    """Read a Word document: headers and footers first, then all else in its order; deleted and hidden text is left out."""
     from docx.opc.part import PartFactory
     from docx.package import Package
     from docx.parts.document import DocumentPart
@@ -68,30 +89,43 @@ def read_docx(data: bytes, stem: str) -> Reading:
     PartFactory.part_type_for["application/vnd.ms-word.document.macroEnabled.main+xml"] = DocumentPart
     part = Package.open(io.BytesIO(data)).main_document_part
     word = _Word(part)
-    lines = [(squeeze(text), level) for text, level in word.lines(part.element.body)]
+    lines = [(squeeze(text), level) for text, level in (*word.margins(), *word.lines(part.element.body))]
     blocks = tuple(Block(text, Place(headings=path)) for text, path in sections(lines))
     first = next((text for text, level in lines if level > 0), "")
     found = (part.core_properties.title or "", " ".join(word.titles[:3]), first)
-    return Reading(choose_title(stem, found, blocks), blocks)
+    return Reading(choose_title(stem, found, blocks), blocks, date=modified(data))
 
 
 class _Word:
     """Walks the XML of one Word document; counts list numbers as it goes."""
 
     def __init__(self, part: Any) -> None:
+        self._part = part
         related = {r.reltype.rsplit("/", 1)[1]: r.target_part for r in part.rels.values() if not r.is_external}
         self._styles = {style.style_id: style for style in part.styles}
         self._notes = {
             (kind, note.get(_W + "id")): note
-            for kind in ("footnote", "endnote")
-            for note in (_parse(related[kind + "s"].blob) if kind + "s" in related else ())
+            for kind in _NOTES
+            for note in (parse_xml(related[kind + "s"].blob) if kind + "s" in related else ())
         }
-        self._lists = _Lists(_parse(related["numbering"].blob if "numbering" in related else b"<none/>"))
+        self._lists = _Lists(parse_xml(related["numbering"].blob if "numbering" in related else b"<none/>"))
         self.titles: list[str] = []
+
+    def margins(self) -> list[Line]:
+        """Return what stands in headers and footers, once each; page numbers are left out."""
+        found: dict[str, None] = {}
+        for relation in self._part.rels.values():
+            kind = {"header": "ヘッダー", "footer": "フッター"}.get(relation.reltype.rsplit("/", 1)[1])
+            if kind and not relation.is_external:
+                texts = (squeeze(text) for text, _ in self.lines(parse_xml(relation.target_part.blob)))
+                found |= {f"{kind}: {text}": None for text in texts if re.search(r"[^\W\d_]", text)}
+        return [(text, PLAIN) for text in found]
 
     def lines(self, container: Any) -> Iterator[Line]:
         """Yield the lines below an element that holds paragraphs and tables."""
-        for element in container:
+        for number, element in enumerate(container):
+            if number % 500 == 499:  # a file has no pages: these are some ten
+                finished()
             if element.tag == _W + "p":
                 yield from self._paragraph(element)
             elif element.tag == _W + "tbl":
@@ -121,8 +155,11 @@ class _Word:
         for anchored in aside:
             if anchored.tag == _W + "txbxContent":
                 yield from self.lines(anchored)
+            elif anchored.tag.startswith(_W):
+                kind = _NOTES[anchored.tag[len(_W) :]]
+                yield f"{kind}: " + squeeze("".join("".join(self._runs(p, [])) for p in anchored.iter(_W + "p"))), PLAIN
             else:
-                yield "注: " + squeeze("".join("".join(self._runs(p, [])) for p in anchored.iter(_W + "p"))), PLAIN
+                yield from ((f"図形: {text}", PLAIN) for text in _drawn(anchored) if text.strip())
 
     def _runs(self, element: Any, aside: list[Any]) -> Iterator[str]:
         """Text below a paragraph; the notes and text boxes anchored in it are collected aside."""
@@ -134,7 +171,10 @@ class _Word:
                 yield _SIGNS[tag]
             elif tag == _W + "txbxContent":
                 aside.append(child)
-            elif tag in (_W + "footnoteReference", _W + "endnoteReference"):
+            elif isinstance(tag, str) and tag.endswith("}relIds"):  # SmartArt
+                diagram = self._part.related_parts.get(child.get(f"{_R}dm"))
+                aside.extend([] if diagram is None else [parse_xml(diagram.blob)])
+            elif tag in _REFERENCES:
                 note = self._notes.get((tag[len(_W) : -len("Reference")], child.get(_W + "id")))
                 aside.extend([] if note is None else [note])
             elif tag not in _UNSEEN and isinstance(tag, str) and child.find(f"{_W}rPr/{_W}vanish") is None:
@@ -225,7 +265,8 @@ def _value(element: Any, child: str) -> str:
     return str(element.find(_W + child).get(_W + "val", "")) if _has(element, child) else ""
 
 
-def _parse(blob: bytes) -> Any:
+def parse_xml(blob: bytes) -> Any:
+    """Parse a part of a package; nothing outside of it is looked up."""
     from lxml import etree
 
     return etree.fromstring(blob, etree.XMLParser(resolve_entities=False, no_network=True))
@@ -235,7 +276,7 @@ def _parse(blob: bytes) -> Any:
 
 
 def read_pptx(data: bytes, stem: str) -> Reading:
-    """Read slides: title, shapes from top to bottom, tables, SmartArt, notes; hidden slides are left out and named."""
+    """Read slides: title, shapes from top to bottom, tables, charts, SmartArt, notes; hidden slides are read, and named."""
     from pptx import Presentation
 
     deck = Presentation(io.BytesIO(data))
@@ -244,7 +285,6 @@ def read_pptx(data: bytes, stem: str) -> Reading:
     for number, slide in enumerate(deck.slides, 1):
         if slide.element.get("show") in ("0", "false"):
             hidden.append(str(number))
-            continue
         head = slide.shapes.title
         title = squeeze(head.text_frame.text) if head is not None and head.has_text_frame else ""
         place = Place(slide=number, headings=(title,) if title else ())
@@ -254,9 +294,11 @@ def read_pptx(data: bytes, stem: str) -> Reading:
             notes = slide.notes_slide.notes_text_frame.text.splitlines()
             texts += [f"ノート: {line}" for line in notes if line.strip()]
         blocks += [Block(text, place) for text in map(squeeze, texts) if text and text != str(number)]
-    doubts = (f"非表示のスライドは読みませんでした: {', '.join(hidden)}。",) if hidden else ()
+        finished()
+    doubts = (f"非表示のスライドも読みました: {', '.join(hidden)}。",) if hidden else ()
     first = next((block.place.headings[0] for block in blocks if block.place.headings), "")
-    return Reading(choose_title(stem, (deck.core_properties.title or "", first), blocks), tuple(blocks), doubts)
+    title = choose_title(stem, (deck.core_properties.title or "", first), blocks)
+    return Reading(title, tuple(blocks), doubts, date=modified(data))
 
 
 def _shape_texts(shapes: Iterable[Any]) -> Iterator[str]:
@@ -274,14 +316,29 @@ def _shape_texts(shapes: Iterable[Any]) -> Iterator[str]:
                             merged[j : j + cell.span_width] = [grid[i][j]] * cell.span_width
             yield from (line for _, line in table_rows(grid, 1 if shape.table.first_row else None))
         elif getattr(shape, "has_chart", False):
-            yield from (text.text or "" for text in shape.chart._chartSpace.iter(_A + "t"))
+            yield from _chart_texts(shape.chart)
         elif shape.has_text_frame and not (shape.is_placeholder and shape.placeholder_format.type in _FURNITURE):
             yield from (paragraph.text for paragraph in shape.text_frame.paragraphs)
+
+
+def _chart_texts(chart: Any) -> Iterator[str]:
+    """Titles of a chart, then its values as a table with a column for each series."""
+    yield from (text.text or "" for text in chart._chartSpace.iter(_A + "t"))
+    for plot in chart.plots:
+        names = ["", *(series.name for series in plot.series)]
+        values = zip(map(str, plot.categories), *(series.values for series in plot.series), strict=False)
+        grid = [names, *([label, *("" if v is None else f"{v:.15g}" for v in row)] for label, *row in values)]
+        yield from (line for _, line in table_rows(grid, 1))
 
 
 def _diagram_texts(part: Any) -> Iterator[str]:
     """Texts of SmartArt, which python-pptx does not know."""
     for relation in part.rels.values():
         if relation.reltype.endswith("/diagramData") and not relation.is_external:
-            for paragraph in _parse(relation.target_part.blob).iter(_A + "p"):
-                yield "".join(text.text or "" for text in paragraph.iter(_A + "t"))
+            yield from _drawn(parse_xml(relation.target_part.blob))
+
+
+def _drawn(root: Any) -> Iterator[str]:
+    """Paragraphs of a drawing."""
+    for paragraph in root.iter(_A + "p"):
+        yield "".join(text.text or "" for text in paragraph.iter(_A + "t"))

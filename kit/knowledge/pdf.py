@@ -1,7 +1,8 @@
 """PDF by pypdfium2: characters with their positions → lines → whole sentences, page by page.
 
 A PDF knows no paragraphs, only characters on a page. Which lines belong together is judged by geometry: a line that
-reaches the right margin of its column goes on in the next one. No OCR: a page of pictures is counted, not read.
+reaches the right margin of its column goes on in the next one. A page of pictures is read where Tesseract is installed
+(``ocr``), else it is named. A page printed downwards is laid on its side first.
 """
 
 import re
@@ -13,13 +14,16 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import Any
 
+from kit.knowledge import ocr
 from kit.knowledge.texts import (
     CJK,
     ITEM,
     Reading,
     UnreadableError,
     choose_title,
+    finished,
     glue,
+    is_gibberish,
     sections,
     share_readable,
     squeeze,
@@ -41,6 +45,7 @@ _COUNTERS = "年月日時分秒千万億兆円件人個回社名歳条項号頁�
 _LEADERS = re.compile(r"(?:[.．・…‥]\s?){5,}")
 _HIRAGANA = re.compile("[ぁ-ん、ー]")
 _Box = tuple[float, float, float, float]
+_Piece = tuple[list[str], list[_Box]]
 _KATAKANA = re.compile("[ァ-ヶー・]")
 
 
@@ -87,21 +92,32 @@ def read_pdf(data: bytes, stem: str) -> Reading:
     """
     document = _open(data)
     pages = [_page_lines(document, index) for index in range(len(document))]
-    text = "".join(line.text for page in pages for line in page.lines)
-    if not "".join(text.split()):
-        raise UnreadableError("文字情報がありません（画像だけのPDFのようです）。OCRをかけて文字入りのPDFにしてください。")
-    garbled = [i for i, page in enumerate(pages, 1) if share_readable(" ".join(x.text for x in page.lines)) < READABLE]
-    if share_readable(text) < READABLE or len(garbled) * 2 > len(pages):
+    printed = [" ".join(line.text for line in page.lines) for page in pages]
+    empty = [number for number, text in enumerate(printed, 1) if not text.split()]
+    garbled = [number for number, text in enumerate(printed, 1) if share_readable(text) < READABLE]
+    seen = _recognised(document, [*empty, *garbled])
+    text = "".join(printed)
+    if not (text.split() or seen):
+        raise UnreadableError(
+            "文字情報なし: OCRが必要です（画像だけのPDFのようです）。文字入りのPDFにするか、"
+            "tesseract と日本語データ jpn を入れてから読み直してください。"
+        )
+    if not seen and (share_readable(text) < READABLE or len(garbled) * 2 > len(pages)):
         raise UnreadableError(
             "文字が正しく取り出せません（文字化けしたPDF）。元のアプリからPDFを作り直すか、OCRをかけてください。"
         )
     running = _running(pages)
     paragraphs: list[tuple[int, str]] = []
+    once: dict[str, tuple[int, str]] = {}
     unfinished = 0.0
     for number, page in enumerate(pages, 1):
         body = [line for line in page.lines if not page.at_edge(line) or _key(line) not in running]
+        for line in page.lines:
+            if page.at_edge(line) and _key(line) in running and len(_key(line)) > 3 and number not in garbled:
+                once.setdefault(_key(line), (number, f"ヘッダー: {line.text}"))
         if number in garbled or not body:
             unfinished = 0.0
+            paragraphs += [(number, line) for line in seen.get(number, ())]
             continue
         texts, last_open = _paragraphs(body)
         if unfinished and abs(body[0].size - unfinished) < 1 and not ITEM.match(texts[0]):
@@ -109,6 +125,7 @@ def read_pdf(data: bytes, stem: str) -> Reading:
             paragraphs[-1] = (start, glue(half, texts.pop(0)))
         paragraphs += [(number, text) for text in texts]
         unfinished = last_open
+    paragraphs = sorted((*once.values(), *paragraphs), key=lambda paragraph: paragraph[0])
     kept = [(number, text) for number, text in ((number, squeeze(text)) for number, text in paragraphs) if text]
     # A slide begins anew; only a text printed upright runs on under the headings of the pages before.
     slides = sum(page.width > page.height for page in pages) * 2 > len(pages)
@@ -118,17 +135,37 @@ def read_pdf(data: bytes, stem: str) -> Reading:
         part = list(group)
         placed = sections([(text, marked.get("".join(text.split()), 0)) for _, text in part], marks=False)
         blocks += [Block(t, Place(page=n, headings=path)) for (n, _), (t, path) in zip(part, placed, strict=True)]
-    empty = [number for number, page in enumerate(pages, 1) if not page.lines]
-    notes = (("文字のない頁があります（画像の可能性）", empty), ("文字化けのため除いた頁があります", garbled))
-    doubts = tuple(f"{what}: {len(which)}頁分、最初は{which[0]}頁。" for what, which in notes if which)
+    unread = [number for number in empty if number not in seen], [number for number in garbled if number not in seen]
+    odd = [number for number, text in enumerate(printed, 1) if is_gibberish(text)]
+    skipped = _told("文字情報なし: OCRが必要な頁", unread[0]) + _told("文字化けのため除いた頁", unread[1])
+    doubts = _told("OCRで読んだ頁（誤読に注意）", sorted(seen)) + _told("文字化けの疑いがある頁", odd)
+    facts = document.get_metadata_dict()
     # A file name without Japanese says less than the first line.
-    first = "" if _IDEOGRAPH.search(stem) else blocks[0].text.strip("○●■◆ ")
-    found = (document.get_metadata_dict().get("Title", ""), _largest(pages), first)
-    return Reading(choose_title(stem, found, blocks), tuple(blocks), doubts)
+    first = "" if _IDEOGRAPH.search(stem) else next((text for _, text in kept if not text.startswith("ヘッダー: ")), "").strip("○●■◆ ")
+    found = (facts.get("Title", ""), _largest(pages), first)
+    day = facts.get("ModDate", "") or facts.get("CreationDate", "")
+    return Reading(choose_title(stem, found, blocks), tuple(blocks), doubts, "", skipped, day)
+
+
+def _recognised(document: Any, numbers: Iterable[int]) -> dict[int, list[str]]:
+    """Lines of pages without usable text by OCR, by page number; none where it is not installed."""
+    found: dict[int, list[str]] = {}
+    for number in sorted(set(numbers)) if ocr.is_available() else ():
+        with suppress(RuntimeError):  # a page that cannot be drawn
+            if lines := ocr.recognise(document[number - 1]):
+                found[number] = lines
+        finished()
+    return found
+
+
+def _told(what: str, pages: list[int]) -> tuple[str, ...]:
+    return (f"{what}: {len(pages)}頁分、最初は{pages[0]}頁。",) if pages else ()
 
 
 def _largest(pages: list[_Page]) -> str:
     """The first line of page 1 in the largest type, with those right below that go on in it, if larger than the text."""
+    if not pages[0].lines:
+        return ""
     usual = median(line.size for page in pages for line in page.lines for _ in line.text)
     lines = [
         line for line in pages[0].lines if not (line.row or ITEM.match(line.text) or _FIGURES.fullmatch(line.text))
@@ -162,14 +199,18 @@ def _page_lines(document: Any, index: int) -> _Page:
         return _Page([], 1.0, 1.0)
     textpage = page.get_textpage()
     width, height = page.get_size()
-    lines = _same_row(_printed_lines(textpage, page.get_rotation(), width, height))
+    pieces = list(_printed(textpage, page.get_rotation(), width, height))
+    if _is_vertical(pieces):
+        pieces, width, height = _columns(pieces, height), height, width
+    lines = _same_row(line for piece in pieces for line in _line(*piece))
     textpage.close()
     page.close()
+    finished()
     return _Page(lines, width, height)
 
 
-def _printed_lines(textpage: Any, rotation: int, width: float, height: float) -> Iterator[_Line]:
-    """Cut the characters of a page into lines; a gap that is only typographic (四分アキ) is not a space."""
+def _printed(textpage: Any, rotation: int, width: float, height: float) -> Iterator[_Piece]:
+    """Cut the characters of a page at its line breaks."""
     from pypdfium2 import raw
 
     characters: list[str] = []
@@ -178,13 +219,36 @@ def _printed_lines(textpage: Any, rotation: int, width: float, height: float) ->
         code = raw.FPDFText_GetUnicode(textpage, index)
         character = chr(code) if code < 0x110000 else "\ufffd"
         if character in "\r\n":
-            yield from _line(characters, boxes)
+            yield characters, boxes
             characters, boxes = [], []
             continue
         # pdfium's hyphen at the end of a line; bullets of symbol fonts, which have no meaning outside of them
         characters.append("-" if character == "\x02" else "・" if "\uf000" <= character <= "\uf0ff" else character)
         boxes.append(_turn(textpage.get_charbox(index, loose=True), rotation, width, height))
-    yield from _line(characters, boxes)
+    yield characters, boxes
+
+
+def _is_vertical(pieces: list[_Piece]) -> bool:
+    """Whether most Japanese characters of a page stand below the one before and not beside it."""
+    solid = [(b[0] + b[2], b[1] + b[3], b[3] - b[1]) for text, boxes in pieces for c, b in zip(text, boxes, strict=True) if _IDEOGRAPH.match(c)]
+    below = sum(abs(x - x0) < h / 2 and h < y0 - y < 5 * h for (x0, y0, h), (x, y, _) in pairwise(solid))
+    return below * 2 > len(solid) > 20
+
+
+def _columns(pieces: list[_Piece], height: float) -> list[_Piece]:
+    """Lay a page printed downwards on its side: its columns become lines, the rightmost on top, the upper tier first."""
+    columns: list[_Piece] = []
+    for text, places in pieces:
+        for character, (left, bottom, right, top) in zip(text, places, strict=True):
+            if character.isspace():
+                continue
+            box = (height - top, left, height - bottom, right)
+            if not columns or abs(left + right - columns[-1][1][-1][1] - columns[-1][1][-1][3]) > right - left:
+                columns.append(([], []))
+            columns[-1][0].append(character)
+            columns[-1][1].append(box)
+    # pdfium gives columns from left to right, however they were written.
+    return sorted(columns, key=lambda column: (column[1][0][0] > 0.45 * height, -column[1][0][1]))
 
 
 def _turn(box: _Box, rotation: int, width: float, height: float) -> _Box:
@@ -197,6 +261,7 @@ def _turn(box: _Box, rotation: int, width: float, height: float) -> _Box:
 
 
 def _line(characters: list[str], boxes: list[_Box]) -> Iterator[_Line]:
+    """Make a line of what is printed between two line breaks; a gap that is only typographic (四分アキ) is not a space."""
     solid = [i for i, character in enumerate(characters) if not character.isspace()]
     if not solid:
         return

@@ -20,7 +20,7 @@ from kit.knowledge.acknowledged import HINT, HOME, Acknowledged, version_of
 from kit.knowledge.disk import locked, refuse_network, store_errors
 from kit.trust import checksums
 
-_TEXT = ("id", "document_id", "document", "title", "text", "place", "readers", "date", "words")
+_TEXT = ("id", "document_id", "document", "title", "text", "place", "readers", "date", "parent", "words")
 _FORMAT = {"kit_store": "2"}  # in the table's schema; a store of the first trials has none
 _KEPT_TAGS = 10
 _KEPT_FOR = timedelta(days=7)  # readers of an older state may be at work
@@ -310,10 +310,17 @@ class Table:
 
         shutil.rmtree(self.folder / HOME, ignore_errors=True)
         fields = [pa.field(name, pa.string(), nullable=False) for name in _TEXT]
+<<<<<<< HEAD
         fields.append(pa.field("ordinal", pa.int32(), nullable=False))
         if self._dimensions:
             fields.append(pa.field("vector", pa.list_(pa.float32(), self._dimensions)))
         self._database.create_table("chunks", schema=pa.schema(fields, metadata=_FORMAT))
+=======
+        fields += [pa.field(name, pa.int32(), nullable=False) for name in ("ordinal", "start", "end")]
+        if dimensions:
+            fields.append(pa.field("vector", pa.list_(pa.float32(), dimensions)))
+        self._database.create_table("chunks", schema=pa.schema(fields))
+>>>>>>> 7bb47acfbe0f3c06ab11d150f6abbae2b22294b6
 
     def _make_indices(self) -> None:
         from lancedb.index import FTS, Bitmap

@@ -1,17 +1,17 @@
-"""Plain text, Markdown and HTML, and what all readers share: cleaning, charsets, headings, tables, titles.
+"""Plain text, and what all readers share: cleaning, charsets, headings, tables, titles, the clock.
 
 Text is normalised here and nowhere else: NFKC, no control, zero-width, bidirectional or tag characters.
 This module opens no file; it turns bytes into a ``Reading``. Heavy imports stay inside functions.
 """
 
 import re
+import signal
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 from kit.records import Block, Place
 
@@ -21,7 +21,8 @@ PLAIN = -1
 CJK = r"\u3005-\u3007\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff、。「」『』・\U00020000-\U0003ffff"
 """Japanese letters and punctuation, for use inside a character class."""
 
-_NEWLINES = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+NEWLINES = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+"""All that ends a line and is no ``\\n``."""
 # Controls, soft hyphen, zero-width, bidirectional marks, noncharacters and tag characters: invisible to the reader of a
 # document but not to a model or an index. Variation selectors stay: Japanese names need them.
 _INVISIBLE = re.compile(
@@ -31,12 +32,12 @@ _INVISIBLE = re.compile(
 _ENCLOSED, _RAISED = "①-⒛⓪㉑-㉟㊱-㊿", "²³¹¼-¾⁰-⁹₀-₉⅐-⅟"
 # Between a digit and a sign that NFKC turns into digits: ①20日 must not become 120日, nor 10³ 103.
 _GLUED = re.compile(rf"(?<=\d)(?=[{_ENCLOSED}{_RAISED}])|(?<=[{_ENCLOSED}])(?=[\d{_ENCLOSED}])")
+# Radicals that PDFs hold in the place of letters. NFKC knows those of Kangxi, not these (EquivalentUnifiedIdeograph.txt).
+_RADICALS = str.maketrans("⺎⺒⺓⺛⺜⺝⺟⺠⺩⺫⺬⺯⺼⺽⻁⻄⻆⻑⻗⻘⻝⻣⻤⻨⻩⻫⻭⻯⻱⻲", "兀巳幺旡日月母民王目示糸肉臼虎西角長雨青食骨鬼麦黄斉歯竜龜亀")
+_LETTER, _WORD = re.compile(f"[{CJK}]"), re.compile(r"[A-Za-z][a-z]{2,}|[A-Z]{2,}(?![a-z])|[\d.,%]{2,}")
+_NO_LETTER = re.compile(r"\(cid:\d+\)")
 _READABLE = re.compile(rf"[{CJK}\u0020-\u007e\u00a1-\u04ff\u2000-\u303f\uff00-\uffef]")
 _CUT_WORD = re.compile(rf"(?<=[{CJK}])[ \t]*\n[ \t]*(?=[ぁ-んー])")
-_SOURCE_BREAK = re.compile(
-    rf"(?<=[{CJK}（）()])[ \t]*\x03[ \t\x03]*(?=[{CJK}（）()])"
-)  # \x03: a newline of HTML source
-
 _SPREAD_WORD = re.compile(rf"(?<![^\s(（])([{CJK}])(?: ([{CJK}])(?=[\s()（）]|$)){{2,}}")
 _DIGITS = "0-9０-９一二三四五六七八九十百千〇"
 _ARTICLE = re.compile(rf"第 ?[{_DIGITS}]+ ?([編章節款条])(?:の[{_DIGITS}]+)*(?=$|[\s(])")
@@ -73,11 +74,22 @@ class Reading:
     blocks: tuple[Block, ...] = ()
     doubts: tuple[str, ...] = ()
     problem: str = ""
+    skipped: tuple[str, ...] = ()
+    date: str = ""
+    """Out of a reader: when the document was last changed, as its properties say it; out of ``parse``: see ``Document``."""
+
+
+def finished() -> None:
+    """Tell the worker's clock that a page, sheet, slide or the like is done; without a worker, nothing happens."""
+    for clock in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+        allowed = signal.getitimer(clock)[1]
+        if allowed:  # only the worker's clocks have an interval
+            signal.setitimer(clock, allowed, allowed)
 
 
 def clean(text: str) -> str:
     r"""Normalise text once and for all: NFKC, ``\n`` line ends, nothing invisible but ``\n`` and ``\t``."""
-    text = re.sub("[\ud800-\udfff]", "\ufffd", _NEWLINES.sub("\n", text))
+    text = re.sub("[\ud800-\udfff]", "\ufffd", NEWLINES.sub("\n", text)).translate(_RADICALS)
     return unicodedata.normalize("NFKC", _GLUED.sub(" ", _INVISIBLE.sub("", text)))
 
 
@@ -93,9 +105,19 @@ def unspread(text: str) -> str:
 
 
 def share_readable(text: str) -> float:
-    """Share of Japanese or printable characters among all but white space, 0.0–1.0; 1.0 for an empty text."""
-    solid = "".join(text.split())
+    """Share of Japanese or printable characters among all but white space, 0.0–1.0; 1.0 for an empty text.
+
+    What a parser writes for a letter that it does not know, ``(cid:123)``, counts as one that is not readable.
+    """
+    solid = _NO_LETTER.sub("\ufffd", "".join(text.split()))
     return len(_READABLE.findall(solid)) / len(solid) if solid else 1.0
+
+
+def is_gibberish(text: str) -> bool:
+    """Whether a page is printable and still says nothing: no Japanese, hardly a word or figure (``/edGj0 #2!k``)."""
+    solid = "".join(text.split())
+    worded = sum(map(len, _WORD.findall(text)))
+    return len(solid) >= 100 and len(_LETTER.findall(solid)) < 0.02 * len(solid) and worded < 0.4 * len(solid)
 
 
 def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
@@ -275,99 +297,8 @@ def looks_like_header(row: Sequence[str], longest: int = 20) -> bool:
 def read_text(data: bytes, stem: str) -> Reading:
     """Read a plain text file."""
     text, doubts = decode(data)
-    lines = _unwrap(_NEWLINES.sub("\n", text).split("\n"))
+    lines = _unwrap(NEWLINES.sub("\n", text).split("\n"))
     placed = sections([(unspread(squeeze(line)), 0) for line in lines])
     blocks = tuple(Block(line, Place(headings=path)) for line, path in placed)
     first = placed[0][0] if placed and not placed[0][0].endswith("。") else ""
     return Reading(choose_title(stem, ("", first.strip("■◆【】 "))), blocks, doubts)
-
-
-def read_markdown(data: bytes, stem: str) -> Reading:
-    """Read Markdown by way of HTML."""
-    from markdown_it import MarkdownIt
-
-    text, doubts = decode(data)
-    text = re.sub(r"\A---\s*\n.*?\n---\s*\n", "", _NEWLINES.sub("\n", text), flags=re.DOTALL)  # front matter
-    # Only a long line was wrapped in mid-sentence; after a short one the author meant a new line.
-    text = re.sub(r"(?m)^(.{1,29})$", r"\1  ", text)
-    return _html(MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(text), doubts, stem)
-
-
-def read_html(data: bytes, stem: str) -> Reading:
-    """Read HTML; its charset is judged by the text, for what the file declares is often wrong."""
-    return _html(*decode(data), stem)
-
-
-def _html(text: str, doubts: tuple[str, ...], stem: str) -> Reading:
-    from bs4 import BeautifulSoup
-
-    soup = BeautifulSoup(re.sub(r"^\s*<\?xml[^>]*\?>|[\x01-\x03]", "", _NEWLINES.sub("\n", text)), "lxml")
-    title = soup.title.get_text() if soup.title else ""
-    lines = [_html_line(line.strip()) for line in _laid_out(soup).split("\n")]
-    blocks = tuple(Block(line, Place(headings=path)) for line, path in sections(lines))
-    first = next((line for line, level in lines if level > 0), "")
-    return Reading(choose_title(stem, ("", title, first)), blocks, doubts)
-
-
-def _html_line(line: str) -> Line:
-    if line.startswith("\x02"):
-        return squeeze(line[2:]), int(line[1])
-    return squeeze(line), PLAIN if line.startswith("\x01") else 0
-
-
-def _laid_out(node: Any) -> str:
-    """Text with a line per block; the signs 1 and 2 mark lines that are never headings, and headings with their level."""
-    return _SOURCE_BREAK.sub("", "".join(_pieces(node, False))).replace("\x03", " ")
-
-
-def _pieces(node: Any, verbatim: bool) -> Iterator[str]:
-    from bs4.element import NavigableString, PreformattedString
-
-    for child in node.children:
-        name = child.name or ""
-        if isinstance(child, NavigableString):
-            if not isinstance(child, PreformattedString):  # comments, doctype
-                yield child if verbatim else re.sub(r"[ \t]*\n\s*", "\x03", child)
-        elif name == "br":
-            yield "\n"
-        elif name in _UNSEEN or child.has_attr("hidden") or "display:none" in child.get("style", "").replace(" ", ""):
-            continue
-        # A table around tables is layout, not data.
-        elif (
-            name == "table"
-            and not child("table")
-            and max((len(row(["td", "th"])) for row in child("tr")), default=0) > 1
-        ):
-            grid, head = _grid(child)
-            caption = [squeeze(child.caption.get_text())] if child.caption else []
-            yield "\n".join(["", *caption, *(f"\x01{line}" for _, line in table_rows(grid, head or None)), ""])
-        elif _BLOCK_TAGS.fullmatch(name):
-            yield f"\n\x02{name[1]}" if re.fullmatch("h[1-6]", name) else "\n"
-            if name == "li" and node.name == "ol":
-                yield f"{1 + len(child.find_previous_siblings('li'))}. "
-            yield from _pieces(child, verbatim or name == "pre")
-            yield "\n"
-        else:
-            yield from _pieces(child, verbatim)
-
-
-_UNSEEN = ("script", "style", "nav", "header", "footer", "noscript", "template", "title", "svg", "rt", "rp")
-_BLOCK_TAGS = re.compile(
-    "p|div|li|[uod]l|d[td]|section|article|main|blockquote|pre|figure|figcaption|address|form|fieldset|details|summary|hr"
-    "|center|body|h[1-6]|table|caption|tr|td|th"
-)
-
-
-def _grid(table: Any) -> tuple[list[list[str]], int]:
-    """Cells of an HTML table, spans repeated, and the number of header rows that it declares."""
-    rows = table("tr")
-    grid: list[dict[int, str]] = [{} for _ in rows]
-    for index, row in enumerate(rows):
-        for cell in row(["td", "th"]):
-            column = next(free for free in range(len(grid[index]) + 1) if free not in grid[index])
-            spans = [str(cell.get(name, "1")) for name in ("rowspan", "colspan")]
-            down, across = (min(int(span), 1000) if span.isdigit() and int(span) else 1 for span in spans)
-            for line in grid[index : index + down]:
-                line.update(dict.fromkeys(range(column, column + across), squeeze(_laid_out(cell))))
-    head = next((i for i, row in enumerate(rows) if row("td") or not row("th")), len(rows))
-    return [[row.get(column, "") for column in range(max(row, default=-1) + 1)] for row in grid], head

@@ -2,13 +2,25 @@
 
 import csv
 import io
+import posixpath
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, time, timedelta
 from typing import Any, NamedTuple
 
-from kit.knowledge.texts import Reading, choose_title, decode, labelled, looks_like_header, squeeze, table_rows
+from kit.knowledge.dates import era_date
+from kit.knowledge.office import modified, parse_xml
+from kit.knowledge.texts import (
+    Reading,
+    choose_title,
+    decode,
+    finished,
+    labelled,
+    looks_like_header,
+    squeeze,
+    table_rows,
+)
 from kit.records import Block, Place
 
 
@@ -33,27 +45,73 @@ def read_csv(data: bytes, stem: str) -> Reading:
 
 
 def read_xlsx(data: bytes, stem: str) -> Reading:
-    """Read every visible sheet row by row: 「列名: 値 / 列名: 値」, results of formulas as stored, merged cells repeated."""
-    from openpyxl import load_workbook
+    """Read every sheet row by row: 「列名: 値 / 列名: 値」, results of formulas as stored, merged cells repeated.
 
-    book = load_workbook(io.BytesIO(data), data_only=True)
-    hidden = [sheet.title for sheet in book.worksheets if sheet.sheet_state != "visible"]
-    blocks = [
-        Block(text, Place(sheet=squeeze(sheet.title), row=row, headings=(caption,) if caption else ()))
-        for sheet in book.worksheets
-        if sheet.title not in hidden
-        for row, caption, text in _Sheet(sheet).lines()
-    ]
-    doubts = [f"非表示のシートは読みませんでした: {squeeze('、'.join(hidden))}。"] if hidden else []
+    Comments and the text of shapes follow the row that they are anchored at. Hidden sheets are read, and named.
+    """
+    from openpyxl import load_workbook
+    from openpyxl.styles import numbers
+
+    numbers.BUILTIN_FORMATS.update(_JAPANESE_FORMATS)
+    book = load_workbook(io.BytesIO(data), data_only=True, read_only=True)
+    blocks: list[Block] = []
+    empty = 0
     with zipfile.ZipFile(io.BytesIO(data)) as package:
-        names = [name for name in package.namelist() if re.match("xl/(worksheets|drawings)/[^/]+xml$", name)]
-        parts = b"".join(map(package.read, names))
-    if empty := len(re.findall(rb"(?:</f>|<f[^>]*/>)(?:<v\s*/>|<v></v>)?</c>", parts)):
+        sheets: list[Any] = list(book.worksheets)
+        for sheet in sheets:
+            part = sheet._worksheet_path  # the only way from a sheet to what openpyxl does not read of it
+            xml = package.read(part)
+            empty += len(_UNCALCULATED.findall(xml))
+            merged = [area.decode() for area in _MERGED.findall(xml)]
+            caption = ""
+            lines = [*_Sheet(_filled(sheet, merged)).lines(), *_asides(package, part)]
+            for row, own, text in sorted(lines, key=lambda line: line[0]):
+                caption = caption if own is None else own
+                blocks.append(Block(text, Place(sheet=squeeze(sheet.title), row=row, headings=(caption,) if caption else ())))
+            finished()
+    doubts = []
+    if hidden := [sheet.title for sheet in book.worksheets if sheet.sheet_state != "visible"]:
+        doubts.append(f"非表示のシートも読みました: {squeeze('、'.join(hidden))}。")
+    if empty:
         doubts.append(f"計算結果が保存されていない数式が{empty}個あります。Excelで開いて上書き保存すると読めます。")
-    if b"<a:t>" in parts:
-        doubts.append("図形の中の文字は読みませんでした。必要ならセルに書き写してください。")
     title = choose_title(stem, (book.properties.title or "",), blocks)
-    return Reading(title, tuple(blocks), tuple(doubts))
+    return Reading(title, tuple(blocks), tuple(doubts), date=modified(data))
+
+
+_UNCALCULATED = re.compile(rb"(?:</f>|<f[^>]*/>)(?:<v\s*/>|<v></v>)?</c>")
+_MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=\"([A-Z]+\d+:[A-Z]+\d+)\"")
+_JAPANESE_FORMATS = (
+    {number: '[$-411]ge.m.d' for number in (27, 36, 50, 57)}
+    | {number: '[$-411]ggge"年"m"月"d"日"' for number in (28, 29, 51, 54, 58)}
+    | {30: "m/d/yy", 31: 'yyyy"年"m"月"d"日"', 32: 'h"時"mm"分"', 33: 'h"時"mm"分"ss"秒"'}
+    | {34: 'yyyy"年"m"月"', 35: 'm"月"d"日"', 52: 'yyyy"年"m"月"', 53: 'm"月"d"日"', 55: 'yyyy"年"m"月"', 56: 'm"月"d"日"'}
+)
+"""Number formats that a Japanese Excel knows by number alone (ECMA-376 part 1, 18.8.30) and openpyxl takes for plain figures."""
+
+
+def _asides(package: zipfile.ZipFile, part: str) -> Iterator[tuple[int, None, str]]:
+    """Yield (row number, None, line) for the comments and shapes of a sheet, which openpyxl leaves out."""
+    folder, _, name = part.rpartition("/")
+    links = f"{folder}/_rels/{name}.rels"
+    if links not in package.namelist():
+        return
+    for link in parse_xml(package.read(links)):
+        target = posixpath.normpath(posixpath.join(folder, link.get("Target", ""))).removeprefix("/")
+        kind = link.get("Type", "").rpartition("/")[2]
+        if kind not in ("comments", "drawing") or target not in package.namelist():
+            continue
+        root = parse_xml(package.read(target))
+        if kind == "comments":
+            for comment in root.iterfind(".//{*}comment"):
+                text = squeeze("".join(t.text or "" for t in comment.iterfind(".//{*}t") if not t.getparent().tag.endswith("}rPh")))
+                if text:
+                    yield int(re.sub(r"\D", "", comment.get("ref", "")) or "1"), None, f"コメント: {text}"
+        else:
+            for anchor in root:
+                row = anchor.findtext("{*}from/{*}row")
+                for paragraph in anchor.iterfind(".//{*}txBody/{*}p"):
+                    if text := squeeze("".join(t.text or "" for t in paragraph.iterfind(".//{*}t"))):
+                        yield int(row or "0") + 1, None, f"図形: {text}"
 
 
 class _Cell(NamedTuple):
@@ -69,15 +127,17 @@ _Row = dict[int, _Cell]
 class _Sheet:
     """Walks the rows of one sheet and keeps the column names that are in force."""
 
-    def __init__(self, sheet: Any) -> None:
-        self._rows = _filled(sheet)
+    def __init__(self, rows: dict[int, _Row]) -> None:
+        self._rows = rows
         self._names: dict[int, str] = {}
         self._header = 0
 
     def lines(self) -> Iterator[tuple[int, str, str]]:
         """Yield (row number, caption in force, line)."""
         caption, captioned = "", 0
-        for number, row in sorted(self._rows.items()):
+        for count, (number, row) in enumerate(sorted(self._rows.items())):
+            if count % 1000 == 999:
+                finished()
             first = row[min(row)]
             opens = number - 1 not in self._rows
             if len({cell.text for cell in row.values()}) == 1 and min(row) <= min(self._names, default=min(row)):
@@ -128,40 +188,71 @@ def _refines(above: _Row, row: _Row) -> bool:
     return merged_down or repeats or (spanned and (alike or len(row) > len(common)))
 
 
-def _filled(sheet: Any) -> dict[int, _Row]:
+def _filled(sheet: Any, merged: Iterable[str]) -> dict[int, _Row]:
     """Filled cells by row and column. The grid between them is never visited: it may be 17 billion cells large."""
+    sheet.reset_dimensions()  # what a file says of its size is not to be trusted
     rows: dict[int, _Row] = {}
-    for (row, column), cell in sheet._cells.items():  # the public iter_rows() would create the empty ones
-        if text := _shown(cell):
-            is_name = isinstance(cell.value, str) and len(text) <= 40 and not text.endswith("。")
-            fill = f"{cell.fill.fgColor.rgb}{cell.fill.fgColor.theme}" if cell.fill.fill_type else ""
-            rows.setdefault(row, {})[column] = _Cell(text, is_name, fill + "b" * bool(cell.font.bold))
-    for area in sheet.merged_cells.ranges:
-        value = rows.get(area.min_row, {}).get(area.min_col)
-        columns = range(area.min_col, min(area.max_col, area.min_col + 100) + 1)
-        for row in range(area.min_row, min(area.max_row, area.min_row + 1000) + 1):
+    looks: dict[int, str] = {}
+    for count, line in enumerate(sheet.iter_rows()):
+        if count % 1000 == 999:
+            finished()
+        for cell in line:
+            if cell.value is not None and (text := _shown(cell)):
+                style = cell._style_id
+                if style not in looks:
+                    fill = f"{cell.fill.fgColor.rgb}{cell.fill.fgColor.theme}" if cell.fill.fill_type else ""
+                    looks[style] = fill + "b" * bool(cell.font.bold)
+                is_name = cell.data_type == "s" and len(text) <= 40 and not text.endswith("。")
+                rows.setdefault(cell.row, {})[cell.column] = _Cell(text, is_name, looks[style])
+    for left, top, right, bottom in map(_corners, merged):
+        value = rows.get(top, {}).get(left)
+        columns = range(left, min(right, left + 100) + 1)
+        for row in range(top, min(bottom, top + 1000) + 1):
             if value and row in rows:
                 rows[row].update(dict.fromkeys(columns, value))
     return rows
 
 
+def _corners(area: str) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of B2:C3, from 1."""
+    from openpyxl.utils import range_boundaries
+
+    left, top, right, bottom = range_boundaries(area)
+    return left or 1, top or 1, right or 1, bottom or 1
+
+
 def _shown(cell: Any) -> str:
-    """A cell's text as a reader sees it; a figure that is shown with thousands separators, both ways."""
-    value, pattern = cell.value, cell.number_format
-    if value is None or cell.data_type == "e":
-        return ""
+    """A cell's text as a reader sees it; a figure that is shown with thousands separators, both ways; an era date, too."""
+    value = cell.value
+    if isinstance(value, str):
+        return "" if cell.data_type == "e" else squeeze(value)
+    pattern = cell.number_format
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+        text = f"{value:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+        return f"{era_date(value.date())}({text})" if "g" in _LITERAL.sub("", pattern) else text
     if isinstance(value, time):
         return f"{value:%H:%M}"
     if isinstance(value, timedelta):
         hours, minutes = divmod(round(value.total_seconds() / 60), 60)
         return f"{hours}:{minutes:02}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return squeeze(str(value))
+    return str(value) if isinstance(value, bool) else _figure(value, pattern)
+
+
+_LITERAL = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]|General|G/標準')
+_FIGURE = re.compile(r"(?P<before>.*?)(?P<digits>[0#?][0#?,.]*?)(?P<scale>,*)(?P<after>[^0#?]*)")
+
+
+def _figure(value: float, pattern: str) -> str:
+    """A number with the unit that its format puts beside it (「#,##0"円"」), scaled as it says (「#,##0,"千円"」)."""
     if "%" in pattern:
         return f"{value * 100:.10g}%"
-    text, grouped = f"{value:.15g}", f"{value:,.15g}"
     if re.fullmatch("0+", pattern):  # a code with leading zeros, 00123
-        return text.zfill(len(pattern))
+        return f"{value:.15g}".zfill(len(pattern))
+    section = re.sub(r"\[\$([^\]-]*)[^\]]*\]", r"\1", pattern.split(";")[0])  # [$¥-411] is a yen sign
+    section = re.sub(r'\[[^\]]*\]|_.|\*.|["\\]', "", section)
+    shape = _FIGURE.fullmatch(section)
+    before, after = (shape["before"].strip(), shape["after"].strip()) if shape else ("", "")
+    if shape and shape["scale"]:
+        value = round(value / 1000 ** len(shape["scale"]), len(shape["digits"].partition(".")[2]))
+    text, grouped = f"{before}{value:.15g}{after}", f"{before}{value:,.15g}{after}"
     return f"{text}({grouped})" if "," in pattern and grouped != text else text

@@ -1,0 +1,89 @@
+"""The day of a document's edition, and Japanese era dates (令和6年4月1日 = 2024-04-01)."""
+
+import datetime
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+_ERAS = {"令和": 2018, "平成": 1988, "昭和": 1925, "大正": 1911, "明治": 1867}
+"""Era → the year before its first one."""
+_STARTS = (("令和", 2019, 5, 1), ("平成", 1989, 1, 8), ("昭和", 1926, 12, 25), ("大正", 1912, 7, 30), ("明治", 1868, 1, 25))
+_LETTERS = dict(zip("RHSTM", _ERAS, strict=True))
+_DIGITS = dict(zip("〇一二三四五六七八九", "0123456789", strict=True))
+_N = "[0-9〇一二三四五六七八九十]"
+_DATE = re.compile(
+    rf"(?P<era>{'|'.join(_ERAS)}|(?<![A-Za-z])[RHSTM])? ?(?P<year>元|{_N}{{1,4}}) ?(?:年(?: ?度)?|(?P<sign>[./_-]))(?: ?\([^()]*\) ?)? ?"
+    rf"(?P<month>{_N}{{1,3}}) ?(?:月|(?P=sign))(?: ?(?P<day>{_N}{{1,3}})(?(sign)(?![0-9])|(?: ?日)))?"
+)
+_STAMP = re.compile(r"(?<!\d)(\d{4})(\d\d)(\d\d)?(?!\d)")
+_EDITION = re.compile("施行|改定|改正|改訂|制定|策定|発行|発出|作成|更新|公表|公布|適用開始|版|[Vv]er")
+_BARE = re.compile("[^ぁ-ん。]{0,12}")
+"""What may stand beside the day on a line of its own: no sentence."""
+_FIRST_LINES = 30
+"""Lines in which the edition's day is looked for."""
+
+
+def edition(stem: str, lines: Iterable[str], modified: str = "") -> str:
+    """Return the day of an edition (``2024-04-01``), "" where nothing tells it.
+
+    The file's name counts before the latest day that one of the first lines gives as that of an edition (施行, 改定, …, or a
+    line that is a date and little else), and this before the property.
+
+    Args:
+        stem: File name without its ending.
+        lines: The text from its beginning.
+        modified: When the document was last changed, as its properties say it: ISO 8601 or as in a PDF (``D:20240401…``).
+    """
+    if named := list(days(stem)) or list(_stamps(stem)):
+        return max(named)
+    head = [unicodedata.normalize("NFKC", line)[:300] for line, _ in zip(lines, range(_FIRST_LINES), strict=False)]
+    told = [day for line in head for day in days(line) if _EDITION.search(line) or _BARE.fullmatch(_DATE.sub("", line))]
+    return max(told, default="") or next(_stamps(modified.removeprefix("D:").replace("-", "")[:8]), "")
+
+
+def days(text: str) -> Iterator[str]:
+    """Yield the days a text names, in its order; a month without a day is its first."""
+    for match in _DATE.finditer(unicodedata.normalize("NFKC", text)):
+        year, month, day = (_number(match[name] or "1") for name in ("year", "month", "day"))
+        if match["sign"] and not match["era"] and (year < 1900 or match["day"] is None):
+            continue  # 3.1.2 is a section, 24/7 is none
+        era = _LETTERS.get(match["era"] or "", match["era"])
+        if era or year >= 1868:
+            yield from _day(year + _ERAS.get(era or "", 0), month, day)
+
+
+def era_date(day: datetime.date) -> str:
+    """Write a day as Japanese forms do: 令和6年4月1日; before 1868 as 1867年1月1日."""
+    for era, *start in _STARTS:
+        if day >= datetime.date(*start):
+            year = day.year - _ERAS[era]
+            return f"{era}{'元' if year == 1 else year}年{day.month}月{day.day}日"
+    return f"{day.year}年{day.month}月{day.day}日"
+
+
+def _stamps(text: str) -> Iterator[str]:
+    """Yield days written as 20240401, 202404 or 240401; none for six digits that could mean two days."""
+    for match in _STAMP.finditer(text):
+        first, second, third = match.groups()
+        short = [*_day(2000 + int(first[:2]), int(first[2:]), int(second))] if third is None else []
+        found = [*_day(int(first), int(second), int(third or 1))]
+        if not (short and found):
+            yield from (*found, *short)
+
+
+def _day(year: int, month: int, day: int) -> Iterator[str]:
+    if 1868 <= year <= 2099:
+        try:
+            yield datetime.date(year, month, day).isoformat()
+        except ValueError:  # the 31st of February
+            return
+
+
+def _number(text: str) -> int:
+    """Read 12, 十二, 一二, 二十 or 元."""
+    if text == "元":
+        return 1
+    tens, ten, ones = "".join(_DIGITS.get(letter, letter) for letter in text).rpartition("十")
+    if not ten:
+        return int(ones)
+    return 10 * (int(tens) if tens.isdigit() else 1) + (int(ones) if ones.isdigit() else 0)
