@@ -1,14 +1,13 @@
 import dataclasses
-import math
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from kit.answering.extractive import NOT_FOUND, SHIPPED, Calibration, ExtractiveReader, find
+from kit.answering.extractive import CHUNK, FITS, NOT_FOUND, SHIPPED, Calibration, ExtractiveReader, Signs, find
 from kit.knowledge import japanese
 from kit.knowledge.corpus import Statistics
 from kit.knowledge.ranking import coverage
-from kit.records import Chunk, Hit, Place
+from kit.records import Chunk, Hit, Parts, Place
 
 ALWAYS = ExtractiveReader(Calibration(0.0, 0.0, 0.0, ""))
 SCOPE = "この規程は出張の旅費を定める。"
@@ -88,21 +87,44 @@ def test_abstention_is_below_the_threshold(threshold, abstained):
     assert bool(answer.citations) == (not abstained)
 
 
-def test_confidence_is_the_logistic_curve_of_coverage():
-    reader = ExtractiveReader(Calibration(-3.0, 6.0, 0.5, ""))
-    assert reader.confidence(0.5) == pytest.approx(0.5)
-    assert reader.confidence(1.0) == pytest.approx(1 / (1 + math.exp(-3)))
-    assert reader.confidence(0.0) == pytest.approx(1 / (1 + math.exp(3)))
-    covered = find("課長職の日当", [hit(ALLOWANCE)], IDF)[1]
-    assert reader.read("課長職の日当", [hit(ALLOWANCE)], IDF).confidence == pytest.approx(reader.confidence(covered))
+def test_confidence_is_the_logistic_curve_of_the_evidence():
+    calibration = Calibration(-3.0, 6.0, 0.5, "")
+    assert [calibration.confidence(evidence) for evidence in (0.0, 0.5, 1.0)] == pytest.approx([0.0474, 0.5, 0.9526], abs=1e-4)
+    evidence = find("課長職の日当", [hit(ALLOWANCE)], IDF)[1].evidence
+    assert ALWAYS.read("課長職の日当", [hit(ALLOWANCE)], IDF).confidence == 0.5
+    reader = ExtractiveReader(calibration)
+    assert reader.read("課長職の日当", [hit(ALLOWANCE)], IDF).confidence == calibration.confidence(evidence)
 
 
-def test_coverage_is_that_of_the_best_sentences_text_title_and_headings():
+def test_every_sign_speaks_for_the_answer():
+    none = Signs(0.0, 0.0, 0.0)
+    assert all(dataclasses.replace(none, **{name: 1.0}).evidence > none.evidence for name in ("chunk", "sentence", "margin"))
+    assert none.evidence < 0 < Signs(1.0, 1.0, 1.0).evidence
+
+
+def test_the_sentence_covers_with_its_title_and_headings():
     question = "旅費規程の第2章にある課長職の日当"
     plain, headed = hit(ALLOWANCE, LODGING), hit(ALLOWANCE, LODGING, title="旅費規程", headings=("第2章",))
-    assert find(question, [plain], IDF)[1] < find(question, [headed], IDF)[1]
-    tokens = japanese.union(japanese.normalise(f"題\n{ALLOWANCE}{LODGING}"))
-    assert find(question, [plain], IDF)[1] == pytest.approx(coverage(japanese.query(question), tokens, IDF))
+    assert find(question, [plain], IDF)[1].sentence < find(question, [headed], IDF)[1].sentence
+    tokens = japanese.union(japanese.normalise(f"題\n{ALLOWANCE}"))  # the other sentence of the chunk does not count
+    assert find(question, [plain], IDF)[1].sentence == pytest.approx(coverage(japanese.query(question), tokens, IDF))
+
+
+def test_the_chunks_sign_is_its_bm25_by_the_questions_weight():
+    asked = japanese.query("課長職の日当")
+    words = sum(IDF(token) for token in set(asked) if token.startswith("w:"))
+    grams = sum(IDF(token) for token in set(asked) if not token.startswith("w:"))
+    found = dataclasses.replace(hit(ALLOWANCE), parts=Parts(words, grams / 2, 0.0, 0.0))
+    assert find("課長職の日当", [found], IDF)[1].chunk == pytest.approx(0.75)
+    covered = coverage(asked, japanese.union(japanese.normalise(f"題\n{ALLOWANCE}")), IDF)
+    assert find("課長職の日当", [hit(ALLOWANCE)], IDF)[1].chunk == pytest.approx(covered)  # hits of elsewhere have no parts
+
+
+def test_the_sign_of_the_margin_is_that_of_the_hits():
+    hits = [hit(ALLOWANCE, score=2.0), hit(LODGING, number=2, score=1.5)]
+    assert find("課長職の日当", hits, IDF)[1].margin == pytest.approx(0.25)
+    assert find("課長職の日当", hits[:1], IDF)[1].margin == 1.0
+    assert find("課長職の日当", [], IDF) == ([], Signs(0.0, 0.0, 0.0))
 
 
 def test_unknown_words_make_the_reader_abstain():
@@ -114,12 +136,20 @@ def test_unknown_words_make_the_reader_abstain():
     assert answer.confidence < reader.read("課長職の日当は", hits, IDF).confidence
 
 
-def test_neither_raw_score_nor_margin_moves_the_confidence():
-    answers = [
-        ALWAYS.read("課長職の日当", [hit(ALLOWANCE, score=score), hit(LODGING, number=2, score=-score)], IDF)
-        for score in (0.0, 1.0, 1e6)
+def test_the_scale_of_the_scores_moves_nothing():
+    readings = [
+        find("課長職の日当", [hit(ALLOWANCE, score=scale), hit(LODGING, number=2, score=scale / 2)], IDF)
+        for scale in (0.01, 1.0, 1e6)
     ]
-    assert len({answer.confidence for answer in answers}) == 1
+    assert len({signs.evidence for _, signs in readings}) == 1
+    assert readings[0][0][0].score == pytest.approx(readings[2][0][0].score)
+
+
+def test_a_sentence_with_what_was_asked_for_comes_first():
+    said, dated = "改定は毎年検討する。", "改定は2026年4月1日とする。"
+    best, _ = find("改定はいつですか", [hit(said, dated)], IDF)
+    assert [sentence.text for sentence in best] == [dated, said]
+    assert FITS < CHUNK  # it decides among near equals only
 
 
 def test_words_that_search_added_are_read_for_too():

@@ -13,16 +13,16 @@ from kit.records import Case
 
 FEWEST = 30
 """Below this many development questions the shipped calibration is used."""
-WRONG_COSTS = 0.5
-"""What a wrong answer costs in right answers, when the threshold is chosen."""
+WRONG_COSTS = 1.0
+"""What a wrong answer costs in right answers: as much as one saves, as the summary counts them, too."""
 
 
 def calibrate(store: Store, cases: Sequence[Case]) -> Calibration:
     """Fit confidence curve and threshold on development questions.
 
-    The curve is a logistic regression of "the shown sentences are right" on idf coverage, drawn towards the shipped
-    curve (a normal prior of standard deviation 2) because tens of questions alone would make it jump. The threshold
-    maximises right answers and rightful abstentions minus ``WRONG_COSTS`` per wrong answer.
+    Tens of questions can move a curve, not find out which signs matter: the weights in ``Signs.evidence`` stay, and
+    only intercept and slope over them are fitted (Platt's scaling) to "the shown sentences are right". The threshold
+    follows from the curve and ``WRONG_COSTS``.
 
     Args:
         store: The store the questions are about.
@@ -32,49 +32,53 @@ def calibrate(store: Store, cases: Sequence[Case]) -> Calibration:
         return SHIPPED
     always = ExtractiveReader(Calibration(0.0, 0.0, 0.0, ""))  # shows sentences to every question
     rows = rehearse(Rag(store, always), cases)
-    covered = np.array([_coverage(store, case, always.top) for case in cases])
+    evidence = np.array([_evidence(store, case, always.top) for case in cases])
     correct = np.array([float(case.answerable and right(case, rows[case.id])) for case in cases])
-    answerable = np.array([case.answerable for case in cases])
-    intercept, slope = fit_curve(covered, correct)
-    confidence = 1 / (1 + np.exp(-(intercept + slope * covered)))
-    threshold = best_threshold(confidence, correct, answerable)
+    intercept, slope = fit_curve(evidence, correct)
+    unanswerable = sum(not case.answerable for case in cases)
+    threshold = best_threshold(int(np.sum(correct == 0)), unanswerable)
     return Calibration(intercept, slope, threshold, f"開発用質問 {len(cases)} 問")
 
 
-def fit_curve(covered: np.ndarray, correct: np.ndarray, *, spread: float = 2.0) -> tuple[float, float]:
-    """Return (intercept, slope) of the logistic curve, by maximum a posteriori around the shipped one.
+def fit_curve(
+    evidence: np.ndarray, correct: np.ndarray, *, spread: tuple[float, float] = (2.0, 0.5)
+) -> tuple[float, float]:
+    """Return (intercept, slope) of the logistic curve, by maximum a posteriori around (0, 1), the curve of JaQuAD.
 
     Args:
-        covered: Idf coverage, 0–1, one per question.
+        evidence: Log-odds by ``Signs.evidence``, one per question.
         correct: 1.0 where the shown sentences were right.
-        spread: Standard deviation of the prior.
+        spread: Standard deviations of the normal priors. The intercept's is wide: questions in everyday language share
+            fewer words with the documents than those of a reading test.
     """
     from scipy.optimize import minimize
 
-    prior = np.array([SHIPPED.intercept, SHIPPED.slope])
+    prior = np.array([0.0, 1.0])
 
     def loss(parameters: np.ndarray) -> float:
-        z = parameters[0] + parameters[1] * covered
+        z = parameters[0] + parameters[1] * evidence
         likelihood = float(np.sum(np.logaddexp(0, z) - correct * z))
-        return likelihood + float(np.sum((parameters - prior) ** 2)) / (2 * spread**2)
+        return likelihood + float(np.sum(((parameters - prior) / spread) ** 2)) / 2
 
     intercept, slope = minimize(loss, prior, method="BFGS").x
     return round(float(intercept), 4), round(float(slope), 4)
 
 
-def best_threshold(confidence: np.ndarray, correct: np.ndarray, answerable: np.ndarray) -> float:
-    """Return the threshold with the best balance of right answers, rightful abstentions and wrong answers."""
-    edges = np.unique(confidence)
-    candidates = [0.0, *((edges[1:] + edges[:-1]) / 2), 1.0]  # from never abstaining to always
+def best_threshold(wrong: int, unanswerable: int) -> float:
+    """Return the confidence from which on showing is worth more than abstaining (Chow's rule).
 
-    def worth(threshold: float) -> float:
-        shown = confidence >= threshold
-        rights = np.sum(correct[shown]) + np.sum(~answerable[~shown])
-        return float(rights - WRONG_COSTS * np.sum(1 - correct[shown]))
+    Showing earns p right answers and costs ``WRONG_COSTS`` × (1 − p). Abstaining is right where the documents hold no
+    answer: (1 − p) × the share of those among the questions that cannot be answered rightly. A threshold searched for
+    among tens of questions gave more wrong answers on others (DECISIONS.md).
 
-    return round(float(max(candidates, key=worth)), 4)
+    Args:
+        wrong: Development questions answered wrongly if all are answered.
+        unanswerable: Those among them that the documents do not answer.
+    """
+    absent = (unanswerable + 1) / (wrong + 2)  # Laplace: no share is certain after a few questions
+    return round((WRONG_COSTS + absent) / (1 + WRONG_COSTS + absent), 4)
 
 
-def _coverage(store: Store, case: Case, top: int) -> float:
+def _evidence(store: Store, case: Case, top: int) -> float:
     hits = store.search(case.question, k=top, as_user=case.user)
-    return find(case.question, hits, store.statistics().idf)[1]
+    return find(case.question, hits, store.statistics().idf)[1].evidence

@@ -310,17 +310,10 @@ class Table:
 
         shutil.rmtree(self.folder / HOME, ignore_errors=True)
         fields = [pa.field(name, pa.string(), nullable=False) for name in _TEXT]
-<<<<<<< HEAD
-        fields.append(pa.field("ordinal", pa.int32(), nullable=False))
+        fields += [pa.field(name, pa.int32(), nullable=False) for name in ("ordinal", "start", "end")]
         if self._dimensions:
             fields.append(pa.field("vector", pa.list_(pa.float32(), self._dimensions)))
         self._database.create_table("chunks", schema=pa.schema(fields, metadata=_FORMAT))
-=======
-        fields += [pa.field(name, pa.int32(), nullable=False) for name in ("ordinal", "start", "end")]
-        if dimensions:
-            fields.append(pa.field("vector", pa.list_(pa.float32(), dimensions)))
-        self._database.create_table("chunks", schema=pa.schema(fields))
->>>>>>> 7bb47acfbe0f3c06ab11d150f6abbae2b22294b6
 
     def _make_indices(self) -> None:
         from lancedb.index import FTS, Bitmap
