@@ -7,6 +7,7 @@ character 1-2-grams in one BM25 ranks JSQuAD better than either alone (DECISIONS
 import re
 import threading
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -27,13 +28,40 @@ def normalise(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Return the content words of a text as Sudachi's normalised forms, in order."""
-    found: list[str] = []
+    # "in vitro" is one word of Sudachi's dictionary.
+    return [word for morpheme in _morphemes(text) for word in morpheme.normalized_form().lower().split()]
+
+
+def _morphemes(text: str) -> Iterator[Any]:
+    """Cut a text into morphemes and leave out those without content."""
     for start in range(0, len(text), _SUDACHI_LIMIT):
         piece = text[start : start + _SUDACHI_LIMIT].encode("utf-8", "replace").decode()
         for morpheme in _tokenizer().tokenize(piece):
             if morpheme.part_of_speech()[0] not in _NO_CONTENT:
-                found += morpheme.normalized_form().lower().split()  # "in vitro" is one word of its dictionary
+                yield morpheme
+
+
+def traits(text: str) -> dict[str, frozenset[str]]:
+    """Return the words of a text with what they may share with others: synonym groups and readings, by Sudachi's dictionary.
+
+    Words as in ``words``, without numbers and pronouns. A reading shorter than three kana is shared by too many.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for morpheme in _morphemes(normalise(text)):
+        if not {"数詞", "代名詞"} & set(morpheme.part_of_speech()[:2]):
+            shared = {f"synonym {group}" for group in morpheme.synonym_group_ids()}
+            if len(reading := morpheme.reading_form()) >= 3:
+                shared.add(f"reading {reading}")
+            found[morpheme.normalized_form().lower()] = frozenset(shared)
     return found
+
+
+def units(word: str) -> list[str]:
+    """Return the short units (Sudachi's A mode) that a word consists of, numbers left out; none for a word that is one."""
+    from sudachipy import SplitMode
+
+    found = [unit for morpheme in _morphemes(word) for unit in morpheme.split(SplitMode.A)]
+    return [unit.normalized_form().lower() for unit in found if unit.part_of_speech()[1] != "数詞"] if len(found) > 1 else []
 
 
 def grams(text: str) -> list[str]:

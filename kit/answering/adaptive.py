@@ -1,0 +1,337 @@
+"""Adaptive retrieval: a search in doubt goes further, hop by hop, within a budget; one that is sure of itself never does.
+
+A hop makes another query out of the question and of what was found so far, and joins what that finds. Whatever a hop
+looks at was found for the user who asks, so nothing beyond his rights can come in, not even as a word in the trace.
+The hops that paid on data they were not chosen on are on by default; what each gained, and which were tried and left
+out, stands in DECISIONS.md (2026-11-22, adaptive retrieval; ``python -m tests.bench.adaptive``).
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from string import Template
+from time import perf_counter
+from typing import Any, Protocol
+
+from kit.answering.extractive import chunk_tokens
+from kit.answering.llm import plain
+from kit.knowledge import japanese, ranking
+from kit.knowledge.corpus import Statistics
+from kit.records import Chunk, Hit, Step
+from kit.serving.chat import Chat, ChatError
+
+MARGIN = 0.13
+"""A first hit that is ahead by less is in doubt: a fifth of jaquad's questions, R@1 .60 among them and .98 among the others."""
+COVERAGE = 0.3
+"""So is one that covers less of the question: seldom on jaquad (2 %), where people ask in other words than the documents' (niilc) 30 %."""
+ONE_PART = 0.6
+"""A chunk that covers more of the question answers it as a whole; nine in ten questions made of two are covered by less."""
+SEARCHES = 2
+"""Further searches; each costs what a search costs (20 ms), and there are two hops that pay."""
+SECONDS = 2.0
+"""No hop begins later than this after the first; with a model's hops, people wait no longer than for its answer."""
+DEEP = 20
+"""Hits that hops look at and join: as many as the store compares with one another."""
+
+_TWO_PARTS = re.compile(
+    r"どちら|どっち|違|比べ|比較|同じ|共通|それぞれ|両方|とも[に、]|いずれも|年上|先[にな]|早い|多い|[。！？!?\n]\s*.{4}"
+    r"|(?:か|の|と)、|、(?:また|あと|それと|それから|さらに|および)"
+)
+_MOST_WORDS = 3  # synonyms taken for one word of the question
+_SCHEMA = {
+    "type": "object",
+    "properties": {"text": {"type": "string", "maxLength": 200}},
+    "required": ["text"],
+    "additionalProperties": False,
+}
+_PROMPTS = Path(__file__).with_name("prompts")
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A question and what was found for it so far."""
+
+    question: str
+    hits: Sequence[Hit]
+    """Best first."""
+    shown: int
+    """Number of hits that the reader will see."""
+    statistics: Statistics
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the first hit may well be the wrong one."""
+        return ranking.margin(self.hits) < MARGIN or self.covered() < COVERAGE
+
+    def covered(self) -> float:
+        """Return the share (0–1) of the question's idf weight that the best chunk covers."""
+        held = chunk_tokens(self.hits[0].chunk) if self.hits else ()
+        return ranking.coverage(japanese.query(self.question), held, self.statistics.idf)
+
+    def missing(self) -> list[str]:
+        """Return the question's words that the best chunk lacks."""
+        held = set(chunk_tokens(self.hits[0].chunk)) if self.hits else set()
+        words = dict.fromkeys(japanese.words(japanese.normalise(self.question)))
+        return [word for word in words if f"w:{word}" not in held]
+
+    def known(self, word: str) -> bool:
+        """Whether any chunk of the store holds a word."""
+        return self.statistics.idf(f"w:{word}") < self.statistics.idf("w:")
+
+
+class Hop(Protocol):
+    """One way of going further.
+
+    Attributes:
+        name: Shown in the trace.
+        identity: Text that changes whenever what it finds could.
+    """
+
+    @property
+    def name(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """See above."""
+        ...
+
+    def query(self, search: Search) -> "Query | None":
+        """Return what to search for next; None where this hop has nothing to try."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a hop searches for.
+
+    Attributes:
+        text: The query; "" where none could be made.
+        tried: What it is, for the trace, in Japanese.
+        join: Joins the hits of the further search to those so far.
+    """
+
+    text: str
+    tried: str
+    join: Callable[[Search, Sequence[Hit]], list[Hit]]
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where the hops led: hits best first with their ranks, one step for each hop tried, tokens a model took."""
+
+    hits: tuple[Hit, ...]
+    trace: tuple[Step, ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWords:
+    """The question again, with the documents' words for what the best chunk lacks.
+
+    Synonyms by Sudachi's dictionary, taken from the hits; for words that no chunk holds also the short units they
+    consist of (人種隔離政策 → 人種, 隔離, 政策) and the hits' words of the same reading (かいぎしつ → 会議室).
+    """
+
+    name = "言い換えて再検索"
+
+    @property
+    def identity(self) -> str:
+        """Text that changes whenever what it finds could."""
+        return f"words {MARGIN} {COVERAGE} {_MOST_WORDS}"
+
+    def query(self, search: Search) -> Query | None:
+        """Return the question with the words added; None where nothing is in doubt, or there are none."""
+        words = other_words(search) if search.in_doubt else []
+        return Query(f"{search.question} {' '.join(words)}", f"補った語: {'、'.join(words)}", agreed) if words else None
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """The second part of a question of two: what the best chunk lacks of it is searched for alone."""
+
+    name = "残りの語で検索"
+
+    @property
+    def identity(self) -> str:
+        """Text that changes whenever what it finds could."""
+        return f"remainder {ONE_PART} {_TWO_PARTS.pattern}"
+
+    def query(self, search: Search) -> Query | None:
+        """Return the missing words; None where the question has one part, or the best chunk covers it."""
+        two = _TWO_PARTS.search(search.question) and search.covered() < ONE_PART
+        rest = " ".join(search.missing()) if two else ""
+        return Query(rest, f"先頭の断片にない語: {rest}", one_more) if rest else None
+
+
+@dataclass(frozen=True, slots=True)
+class ByModel:
+    """A query written by a language model, which sees nothing but the question.
+
+    Args:
+        chat: The connection to the model server.
+        form: ``rewrite`` asks for the question in the words of a document; ``hyde`` for a passage that would answer it
+            (Gao et al. 2022), which is searched for in its place.
+    """
+
+    chat: Chat
+    form: str
+
+    @property
+    def name(self) -> str:
+        """What the trace calls it."""
+        return {"rewrite": "モデルによる言い換え", "hyde": "仮の回答文で検索"}[self.form]
+
+    @property
+    def identity(self) -> str:
+        """Text that changes whenever what it finds could."""
+        digest = hashlib.sha256(self._template().encode()).hexdigest()[:16]
+        return f"{self.form} {self.chat.model} {self.chat.identity} {digest} {MARGIN} {COVERAGE}"
+
+    def query(self, search: Search) -> Query | None:
+        """Ask the model where the search is in doubt; a failure is told in the trace and costs nothing but time."""
+        if not search.in_doubt:
+            return None
+        prompt = Template(self._template()).substitute(question=plain(search.question).strip())
+        try:
+            reply = self.chat.ask(prompt, max_tokens=256, schema=_SCHEMA)
+        except ChatError as error:
+            return Query("", error.what, agreed)
+        data: Any = reply.parsed
+        text = data.get("text") if reply.state == "answered" and isinstance(data, dict) else None
+        written = " ".join(text.split()) if isinstance(text, str) else ""
+        tried = f"「{written}」" if written else "モデルの返事が検索文になりませんでした"
+        return Query(written, tried, agreed, reply.prompt_tokens, reply.completion_tokens)
+
+    def _template(self) -> str:
+        return (_PROMPTS / f"{self.form}_ja.txt").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptive:
+    """Goes further where a search is in doubt.
+
+    Args:
+        hops: Tried in this order, each on what the ones before it found. A model's hops are off unless named here:
+            ``Adaptive((OtherWords(), Remainder(), ByModel(chat, "rewrite")))``. Their gain depends on the model.
+        searches: Most further searches.
+        seconds: No hop begins later than this.
+    """
+
+    hops: tuple[Hop, ...] = (OtherWords(), Remainder())
+    searches: int = SEARCHES
+    seconds: float = SECONDS
+
+    @property
+    def identity(self) -> str:
+        """Text that changes whenever the hits could."""
+        return f"adaptive {self.searches} {self.seconds} {' '.join(hop.identity for hop in self.hops)}"
+
+    def further(
+        self, question: str, hits: Sequence[Hit], find: Callable[[str], list[Hit]], shown: int, statistics: Statistics
+    ) -> Found:
+        """Go on from a first search.
+
+        Args:
+            question: What was searched for.
+            hits: What was found, best first, deeper than what will be shown.
+            find: Searches again as the same user.
+            shown: Number of hits wanted.
+            statistics: The store's counts.
+
+        Returns:
+            At most ``shown`` hits and the hops' steps; the hits as they were where nothing was in doubt.
+
+        Raises:
+            UnreachableError: A model's hop found no server.
+        """
+        search = Search(question, hits, shown, statistics)
+        trace: list[Step] = []
+        tokens, begun = [0, 0], perf_counter()
+        for hop in self.hops:
+            started = perf_counter()
+            if len(trace) >= self.searches or started - begun > self.seconds or not (query := hop.query(search)):
+                continue
+            before = search.hits[:shown]
+            if query.text:
+                search = replace(search, hits=query.join(search, find(query.text)))
+            tokens = [tokens[0] + query.prompt_tokens, tokens[1] + query.completion_tokens]
+            detail = f"{query.tried}（{_gained(before, search.hits[:shown])}）"
+            trace.append(Step(hop.name, detail, perf_counter() - started))
+        return Found(tuple(ranking.ranked(search.hits, shown)), tuple(trace), *tokens)
+
+
+def other_words(search: Search) -> list[str]:
+    """Return words of the hits, and units of words, that may mean what the best chunk lacks (see ``OtherWords``)."""
+    held: Counter[str] = Counter()
+    by_trait: dict[str, set[str]] = {}
+    for hit in search.hits:
+        for word, traits in japanese.traits(f"{hit.chunk.title}\n{hit.chunk.text}").items():
+            held[word] += 1
+            for trait in traits:
+                by_trait.setdefault(trait, set()).add(word)
+    missing, asked = search.missing(), japanese.traits(search.question)
+    found: list[str] = []
+    for word in missing:
+        known = search.known(word)
+        # A word that the documents hold has its own meaning: what only sounds alike (保証, 保障) is another.
+        traits = (trait for trait in asked.get(word, ()) if not known or trait.startswith("synonym"))
+        alike = set().union(*(by_trait.get(trait, ()) for trait in traits)) - {word}
+        found += sorted(alike, key=lambda other: (-held[other], other))[:_MOST_WORDS]
+        found += [] if known else filter(search.known, japanese.units(word))
+    return [word for word in dict.fromkeys(found) if word not in missing]
+
+
+def agreed(search: Search, more: Sequence[Hit]) -> list[Hit]:
+    """Join two searches for one thing: each hit counts its share of its search's best score, and the shares are added.
+
+    A chunk that both queries find moves up; one that only the reworded query finds comes behind those (CombSUM; the
+    reworded search alone gained more on niilc, and lost on jaquad).
+    """
+    shares: dict[str, float] = {}
+    for hits in (search.hits, more):
+        for hit in hits:
+            shares[hit.chunk.id] = shares.get(hit.chunk.id, 0.0) + hit.score / (hits[0].score or 1.0)
+    joined = (replace(hit, score=shares[hit.chunk.id]) for hit in (*search.hits, *_new(search, more)))
+    return sorted(joined, key=lambda hit: -hit.score)
+
+
+def one_more(search: Search, more: Sequence[Hit]) -> list[Hit]:
+    """Join a search for something else: its best hit takes the last place shown, and costs only what stood there."""
+    kept, rest = search.hits[: search.shown - 1], search.hits[search.shown - 1 :]
+    best = {hit.chunk.id for hit in more[:1]}
+    if found := [hit for hit in rest if hit.chunk.id in best] or _new(search, more[:1]):
+        placed = replace(found[0], score=([*kept, *rest[:1]] or found)[-1].score)  # in order between its neighbours
+        return [*kept, placed, *(hit for hit in rest if hit is not found[0])]
+    return list(search.hits)
+
+
+def _new(search: Search, more: Sequence[Hit]) -> list[Hit]:
+    """Return what was not yet found, neither by itself nor under another hit; its parts are measured by the question."""
+    seen = {chunk.id for hit in search.hits for chunk in (hit.chunk, *hit.also)}
+    new = [hit for hit in more if seen.isdisjoint(chunk.id for chunk in (hit.chunk, *hit.also))]
+    tokens = japanese.query(search.question)
+    words = [token[2:] for token in tokens if token.startswith("w:")]
+    grams = [token for token in tokens if not token.startswith("w:")]
+    parts = ranking.measure(words, grams, [_text(hit.chunk) for hit in new], search.statistics)
+    return [replace(hit, parts=part) for hit, part in zip(new, parts, strict=True)]
+
+
+def _text(chunk: Chunk) -> ranking.Text:
+    """A chunk as the store ranks it."""
+    heading = "\n".join((chunk.title, *chunk.place.headings))
+    letters = [japanese.normalise(part) for part in (heading, *japanese.sentences(chunk.text))]
+    return ranking.Text([japanese.words(part) for part in letters], letters)
+
+
+def _gained(before: Sequence[Hit], after: Sequence[Hit]) -> str:
+    fresh = len({hit.chunk.id for hit in after} - {hit.chunk.id for hit in before})
+    first = [hit.chunk.id for hit in before[:1]] != [hit.chunk.id for hit in after[:1]]
+    return f"新しい断片 {fresh} 件" + ("、先頭が替わりました" if first else "")
