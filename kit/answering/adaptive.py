@@ -77,10 +77,6 @@ class Search:
         words = dict.fromkeys(japanese.words(japanese.normalise(self.question)))
         return [word for word in words if f"w:{word}" not in held]
 
-    def known(self, word: str) -> bool:
-        """Whether any chunk of the store holds a word."""
-        return self.statistics.idf(f"w:{word}") < self.statistics.idf("w:")
-
 
 class Hop(Protocol):
     """One way of going further.
@@ -136,8 +132,8 @@ class Found:
 class OtherWords:
     """The question again, with the documents' words for what the best chunk lacks.
 
-    Synonyms by Sudachi's dictionary, taken from the hits; for words that no chunk holds also the short units they
-    consist of (人種隔離政策 → 人種, 隔離, 政策) and the hits' words of the same reading (かいぎしつ → 会議室).
+    Synonyms by Sudachi's dictionary (ドア → 扉) that the hits hold; for words that no hit holds also the short units
+    they consist of (人種隔離政策 → 人種, 隔離, 政策). Spelling (サーバ, 打合せ) needs no hop: it is made one in the index.
     """
 
     name = "言い換えて再検索"
@@ -271,21 +267,18 @@ class Adaptive:
 def other_words(search: Search) -> list[str]:
     """Return words of the hits, and units of words, that may mean what the best chunk lacks (see ``OtherWords``)."""
     held: Counter[str] = Counter()
-    by_trait: dict[str, set[str]] = {}
+    alike: dict[int, set[str]] = {}
     for hit in search.hits:
-        for word, traits in japanese.traits(f"{hit.chunk.title}\n{hit.chunk.text}").items():
+        for word, groups in japanese.synonym_groups(f"{hit.chunk.title}\n{hit.chunk.text}").items():
             held[word] += 1
-            for trait in traits:
-                by_trait.setdefault(trait, set()).add(word)
-    missing, asked = search.missing(), japanese.traits(search.question)
+            for group in groups:
+                alike.setdefault(group, set()).add(word)
+    asked, missing = japanese.synonym_groups(search.question), search.missing()
     found: list[str] = []
     for word in missing:
-        known = search.known(word)
-        # A word that the documents hold has its own meaning: what only sounds alike (保証, 保障) is another.
-        traits = (trait for trait in asked.get(word, ()) if not known or trait.startswith("synonym"))
-        alike = set().union(*(by_trait.get(trait, ()) for trait in traits)) - {word}
-        found += sorted(alike, key=lambda other: (-held[other], other))[:_MOST_WORDS]
-        found += [] if known else filter(search.known, japanese.units(word))
+        synonyms = set().union(*(alike.get(group, ()) for group in asked.get(word, ()))) - {word}
+        found += sorted(synonyms, key=lambda other: (-held[other], other))[:_MOST_WORDS]
+        found += [] if word in held else japanese.units(word)
     return [word for word in dict.fromkeys(found) if word not in missing]
 
 

@@ -41,18 +41,15 @@ def _morphemes(text: str) -> Iterator[Any]:
                 yield morpheme
 
 
-def traits(text: str) -> dict[str, frozenset[str]]:
-    """Return the words of a text with what they may share with others: synonym groups and readings, by Sudachi's dictionary.
+def synonym_groups(text: str) -> dict[str, frozenset[int]]:
+    """Return the words of a text (as in ``words``) with the numbers of their synonym groups in Sudachi's dictionary.
 
-    Words as in ``words``, without numbers and pronouns. A reading shorter than three kana is shared by too many.
+    Numbers and pronouns are in none: 「どちら」 is no word to look for.
     """
-    found: dict[str, frozenset[str]] = {}
+    found: dict[str, frozenset[int]] = {}
     for morpheme in _morphemes(normalise(text)):
-        if not {"数詞", "代名詞"} & set(morpheme.part_of_speech()[:2]):
-            shared = {f"synonym {group}" for group in morpheme.synonym_group_ids()}
-            if len(reading := morpheme.reading_form()) >= 3:
-                shared.add(f"reading {reading}")
-            found[morpheme.normalized_form().lower()] = frozenset(shared)
+        meant = not {"数詞", "代名詞"} & set(morpheme.part_of_speech()[:2])
+        found[morpheme.normalized_form().lower()] = frozenset(morpheme.synonym_group_ids() if meant else ())
     return found
 
 
