@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Literal
 
 from kit.answering.extractive import chunk_tokens
 from kit.answering.llm import plain
@@ -47,7 +47,6 @@ _SCHEMA = {
     "required": ["text"],
     "additionalProperties": False,
 }
-_PROMPTS = Path(__file__).with_name("prompts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,29 +77,6 @@ class Search:
         return [word for word in words if f"w:{word}" not in held]
 
 
-class Hop(Protocol):
-    """One way of going further.
-
-    Attributes:
-        name: Shown in the trace.
-        identity: Text that changes whenever what it finds could.
-    """
-
-    @property
-    def name(self) -> str:
-        """See above."""
-        ...
-
-    @property
-    def identity(self) -> str:
-        """See above."""
-        ...
-
-    def query(self, search: Search) -> "Query | None":
-        """Return what to search for next; None where this hop has nothing to try."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Query:
     """What a hop searches for.
@@ -119,6 +95,21 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Hop:
+    """One way of going further.
+
+    Attributes:
+        name: What the trace calls it, in Japanese.
+        identity: Text that changes whenever what it finds could.
+        query: Makes the next query; None where this hop has nothing to try.
+    """
+
+    name: str
+    identity: str
+    query: Callable[[Search], Query | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """Where the hops led: hits best first with their ranks, one step for each hop tried, tokens a model took."""
 
@@ -128,77 +119,46 @@ class Found:
     completion_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class OtherWords:
-    """The question again, with the documents' words for what the best chunk lacks.
-
-    Synonyms by Sudachi's dictionary (ドア → 扉) that the hits hold; for words that no hit holds also the short units
-    they consist of (人種隔離政策 → 人種, 隔離, 政策). Spelling (サーバ, 打合せ) needs no hop: it is made one in the index.
-    """
-
-    name = "言い換えて再検索"
-
-    @property
-    def identity(self) -> str:
-        """Text that changes whenever what it finds could."""
-        return f"words {MARGIN} {COVERAGE} {_MOST_WORDS}"
-
-    def query(self, search: Search) -> Query | None:
-        """Return the question with the words added; None where nothing is in doubt, or there are none."""
-        words = other_words(search) if search.in_doubt else []
-        return Query(f"{search.question} {' '.join(words)}", f"補った語: {'、'.join(words)}", agreed) if words else None
+def _by_other_words(search: Search) -> Query | None:
+    words = other_words(search) if search.in_doubt else []
+    return Query(f"{search.question} {' '.join(words)}", f"補った語: {'、'.join(words)}", agreed) if words else None
 
 
-@dataclass(frozen=True, slots=True)
-class Remainder:
-    """The second part of a question of two: what the best chunk lacks of it is searched for alone."""
+OTHER_WORDS = Hop("言い換えて再検索", f"words {MARGIN} {COVERAGE} {_MOST_WORDS}", _by_other_words)
+"""A question in doubt again, with the documents' words for what the best chunk lacks.
 
-    name = "残りの語で検索"
-
-    @property
-    def identity(self) -> str:
-        """Text that changes whenever what it finds could."""
-        return f"remainder {ONE_PART} {_TWO_PARTS.pattern}"
-
-    def query(self, search: Search) -> Query | None:
-        """Return the missing words; None where the question has one part, or the best chunk covers it."""
-        two = _TWO_PARTS.search(search.question) and search.covered() < ONE_PART
-        rest = " ".join(search.missing()) if two else ""
-        return Query(rest, f"先頭の断片にない語: {rest}", one_more) if rest else None
+Synonyms by Sudachi's dictionary (ドア → 扉) that the hits hold; for words that no hit holds also the short units they
+consist of (人種隔離政策 → 人種, 隔離, 政策). Spelling (サーバ, 打合せ) needs no hop: it is made one in the index.
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class ByModel:
-    """A query written by a language model, which sees nothing but the question.
+def _by_remainder(search: Search) -> Query | None:
+    two = _TWO_PARTS.search(search.question) and search.covered() < ONE_PART
+    rest = " ".join(search.missing()) if two else ""
+    return Query(rest, f"先頭の断片にない語: {rest}", one_more) if rest else None
+
+
+REMAINDER = Hop("残りの語で検索", f"remainder {ONE_PART} {_TWO_PARTS.pattern}", _by_remainder)
+"""The second part of a question of two: what the best chunk lacks of it is searched for alone."""
+
+
+def by_model(chat: Chat, form: Literal["rewrite", "hyde"]) -> Hop:
+    """Make a hop whose query is written by a language model, which sees nothing but the question.
 
     Args:
         chat: The connection to the model server.
         form: ``rewrite`` asks for the question in the words of a document; ``hyde`` for a passage that would answer it
             (Gao et al. 2022), which is searched for in its place.
     """
+    template = Path(__file__).with_name("prompts").joinpath(f"{form}_ja.txt").read_text(encoding="utf-8")
 
-    chat: Chat
-    form: str
-
-    @property
-    def name(self) -> str:
-        """What the trace calls it."""
-        return {"rewrite": "モデルによる言い換え", "hyde": "仮の回答文で検索"}[self.form]
-
-    @property
-    def identity(self) -> str:
-        """Text that changes whenever what it finds could."""
-        digest = hashlib.sha256(self._template().encode()).hexdigest()[:16]
-        return f"{self.form} {self.chat.model} {self.chat.identity} {digest} {MARGIN} {COVERAGE}"
-
-    def query(self, search: Search) -> Query | None:
-        """Ask the model where the search is in doubt; a failure is told in the trace and costs nothing but time."""
+    def query(search: Search) -> Query | None:
         if not search.in_doubt:
             return None
-        prompt = Template(self._template()).substitute(question=plain(search.question).strip())
+        prompt = Template(template).substitute(question=plain(search.question).strip())
         try:
-            reply = self.chat.ask(prompt, max_tokens=256, schema=_SCHEMA)
-        except ChatError as error:
+            reply = chat.ask(prompt, max_tokens=256, schema=_SCHEMA)
+        except ChatError as error:  # told in the trace; the hits stay as they are
             return Query("", error.what, agreed)
         data: Any = reply.parsed
         text = data.get("text") if reply.state == "answered" and isinstance(data, dict) else None
@@ -206,8 +166,9 @@ class ByModel:
         tried = f"「{written}」" if written else "モデルの返事が検索文になりませんでした"
         return Query(written, tried, agreed, reply.prompt_tokens, reply.completion_tokens)
 
-    def _template(self) -> str:
-        return (_PROMPTS / f"{self.form}_ja.txt").read_text(encoding="utf-8")
+    digest = hashlib.sha256(template.encode()).hexdigest()[:16]
+    name = {"rewrite": "モデルによる言い換え", "hyde": "仮の回答文で検索"}[form]
+    return Hop(name, f"{form} {digest} {chat.model} {chat.identity} {MARGIN} {COVERAGE}", query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +177,12 @@ class Adaptive:
 
     Args:
         hops: Tried in this order, each on what the ones before it found. A model's hops are off unless named here:
-            ``Adaptive((OtherWords(), Remainder(), ByModel(chat, "rewrite")))``. Their gain depends on the model.
+            ``Adaptive((OTHER_WORDS, REMAINDER, by_model(chat, "rewrite")))``. Their gain depends on the model.
         searches: Most further searches.
         seconds: No hop begins later than this.
     """
 
-    hops: tuple[Hop, ...] = (OtherWords(), Remainder())
+    hops: tuple[Hop, ...] = (OTHER_WORDS, REMAINDER)
     searches: int = SEARCHES
     seconds: float = SECONDS
 
@@ -265,7 +226,7 @@ class Adaptive:
 
 
 def other_words(search: Search) -> list[str]:
-    """Return words of the hits, and units of words, that may mean what the best chunk lacks (see ``OtherWords``)."""
+    """Return words of the hits, and units of words, that may mean what the best chunk lacks (see ``OTHER_WORDS``)."""
     held: Counter[str] = Counter()
     alike: dict[int, set[str]] = {}
     for hit in search.hits:

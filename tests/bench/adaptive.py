@@ -22,7 +22,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import kit
-from kit.answering.adaptive import DEEP, Adaptive, OtherWords, Remainder
+from kit.answering.adaptive import DEEP, OTHER_WORDS, REMAINDER, Adaptive
 from kit.answering.extractive import Calibration
 from kit.evaluation.metrics import contains
 from kit.knowledge import japanese
@@ -36,10 +36,10 @@ def words_alone(text: str, groups=japanese.synonym_groups) -> dict:
 
 
 HOPS = {
-    "synonyms": (Adaptive((OtherWords(),)), lambda: patch.object(japanese, "units", lambda word: [])),
-    "units": (Adaptive((OtherWords(),)), lambda: patch.object(japanese, "synonym_groups", words_alone)),
-    "words": (Adaptive((OtherWords(),)), nullcontext),
-    "remainder": (Adaptive((Remainder(),)), nullcontext),
+    "synonyms": (Adaptive((OTHER_WORDS,)), lambda: patch.object(japanese, "units", lambda word: [])),
+    "units": (Adaptive((OTHER_WORDS,)), lambda: patch.object(japanese, "synonym_groups", words_alone)),
+    "words": (Adaptive((OTHER_WORDS,)), nullcontext),
+    "remainder": (Adaptive((REMAINDER,)), nullcontext),
     "default": (Adaptive(), nullcontext),
 }
 
