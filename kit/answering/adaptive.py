@@ -125,10 +125,10 @@ def _by_other_words(search: Search) -> Query | None:
 
 
 OTHER_WORDS = Hop("言い換えて再検索", f"words {MARGIN} {COVERAGE} {_MOST_WORDS}", _by_other_words)
-"""A question in doubt again, with the documents' words for what the best chunk lacks.
+"""A question in doubt again, with other words for those that no hit holds.
 
-Synonyms by Sudachi's dictionary (ドア → 扉) that the hits hold; for words that no hit holds also the short units they
-consist of (人種隔離政策 → 人種, 隔離, 政策). Spelling (サーバ, 打合せ) needs no hop: it is made one in the index.
+Synonyms by Sudachi's dictionary that the hits hold (ドア → 扉) and the short units that a word consists of (人種隔離政策 →
+人種, 隔離, 政策). Spelling (サーバ, 打合せ) needs no hop: it is made one in the index.
 """
 
 
@@ -226,7 +226,10 @@ class Adaptive:
 
 
 def other_words(search: Search) -> list[str]:
-    """Return words of the hits, and units of words, that may mean what the best chunk lacks (see ``OTHER_WORDS``)."""
+    """Return words that may mean those of the question which no hit holds (see ``OTHER_WORDS``).
+
+    What some hit holds, only not the first one, is left as it is: other words for it broke as many questions as they mended.
+    """
     held: Counter[str] = Counter()
     alike: dict[int, set[str]] = {}
     for hit in search.hits:
@@ -236,10 +239,10 @@ def other_words(search: Search) -> list[str]:
                 alike.setdefault(group, set()).add(word)
     asked, missing = japanese.synonym_groups(search.question), search.missing()
     found: list[str] = []
-    for word in missing:
-        synonyms = set().union(*(alike.get(group, ()) for group in asked.get(word, ()))) - {word}
+    for word in (word for word in missing if word not in held):
+        synonyms = set().union(*(alike.get(group, ()) for group in asked.get(word, ())))
         found += sorted(synonyms, key=lambda other: (-held[other], other))[:_MOST_WORDS]
-        found += [] if word in held else japanese.units(word)
+        found += japanese.units(word)
     return [word for word in dict.fromkeys(found) if word not in missing]
 
 
