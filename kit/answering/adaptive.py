@@ -2,8 +2,8 @@
 
 A hop makes another query out of the question and of what was found so far, and joins what that finds. Whatever a hop
 looks at was found for the user who asks, so nothing beyond his rights can come in, not even as a word in the trace.
-The hops that paid on data they were not chosen on are on by default; what each gained, and which were tried and left
-out, stands in DECISIONS.md (2026-11-22, adaptive retrieval; ``python -m tests.bench.adaptive``).
+On by default are the hops that gained on the data at hand, none of it held out; what each gained, and which were tried
+and left out, stands in DECISIONS.md (2026-11-22, adaptive retrieval; ``python -m tests.bench.adaptive``).
 """
 
 import hashlib
@@ -249,8 +249,8 @@ def other_words(search: Search) -> list[str]:
 def agreed(search: Search, more: Sequence[Hit]) -> list[Hit]:
     """Join two searches for one thing: each hit counts its share of its search's best score, and the shares are added.
 
-    A chunk that both queries find moves up; one that only the reworded query finds comes behind those (CombSUM; the
-    reworded search alone gained more on niilc, and lost on jaquad).
+    A chunk that both queries find moves up; one that only the reworded query finds comes behind those (CombSUM). The
+    cautious choice: the reworded search alone broke more questions and mended more (DECISIONS.md).
     """
     shares: dict[str, float] = {}
     for hits in (search.hits, more):
