@@ -113,10 +113,11 @@ def _prompt(question: str, hits: Sequence[Hit]) -> str:
         marked = (f"> {line}" for line in material.splitlines() if line.strip())
         passages.append("\n".join((f"【資料{number}】", *marked)))
     template = Template(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.substitute(passages=_plain("\n\n".join(passages)), question=_plain(question).strip())
+    return template.substitute(passages=plain("\n\n".join(passages)), question=plain(question).strip())
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return a text that can be sent and that no chat template takes for its own marks."""
     sendable = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be sent
     return _TEMPLATE_MARK.sub(r"\g<0> ", sendable)
 

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Protocol
 
 from kit import prices, settings
+from kit.answering.adaptive import DEEP, Adaptive
 from kit.answering.extractive import NOT_FOUND, ExtractiveReader, readable
 from kit.knowledge.store import Store
 from kit.records import Answer, Citation, Hit, Step
@@ -47,16 +48,19 @@ class Rag:
         store: Where to search.
         reader: ``"extractive"`` or any reader, for example ``LLMReader(kit.connect())``.
         expand: Gives words to search for beside the question's own (synonyms), "" for none; see ``kit.improving``.
+        adaptive: How a search in doubt goes further; None to search once.
     """
 
     def __init__(
-        self, store: Store, reader: Reader | str = "extractive", *, expand: Callable[[str], str] | None = None
+        self, store: Store, reader: Reader | str = "extractive", *, expand: Callable[[str], str] | None = None,
+        adaptive: Adaptive | None = Adaptive(),  # noqa: B008
     ) -> None:
         if isinstance(reader, str) and reader != "extractive":
             raise ValueError(f'reader must be "extractive" or a reader object, not {reader!r}')
         self.store = store
         self.reader: Reader = ExtractiveReader() if isinstance(reader, str) else reader
         self._expand = expand
+        self._adaptive = adaptive or Adaptive(())
         self._prices = prices.read_prices(settings.load().prices)
 
     @property
@@ -66,8 +70,9 @@ class Rag:
 
     @property
     def identity(self) -> str:
-        """What would change the answers: documents, reader, expansion. A run is resumed only while it stays the same."""
-        return f"{self.store.fingerprint()} {self.reader.identity}" + (f" {self._expand!r}" if self._expand else "")
+        """What would change the answers: documents, reader, search. A run is resumed only while it stays the same."""
+        searched = self._adaptive.identity + (f" {self._expand!r}" if self._expand else "")
+        return f"{self.store.fingerprint()} {self.reader.identity} {searched}"
 
     def __call__(self, question: str, *, user: str = "") -> Answer:
         """Answer one question as one user.
@@ -81,16 +86,26 @@ class Rag:
         """
         begun = perf_counter()
         also = self._expand(question) if self._expand else ""
-        hits = self.store.search(f"{question} {also}" if also else question, k=self.reader.top, as_user=user)
-        searched = Step("検索", f"{len(hits)} 断片" + (f"、補った語: {also}" if also else ""), perf_counter() - begun)
-        answer = self.reader.read(question, hits, self.store.statistics().idf, also=also)
+        asked = f"{question} {also}" if also else question
+
+        def find(query: str) -> list[Hit]:
+            return self.store.search(query, k=max(DEEP, self.reader.top), as_user=user)
+
+        first, statistics = find(asked), self.store.statistics()
+        detail = f"{min(len(first), self.reader.top)} 断片" + (f"、補った語: {also}" if also else "")
+        searched = Step("検索", detail, perf_counter() - begun)
+        found = self._adaptive.further(asked, first, find, self.reader.top, statistics)
+        answer = self.reader.read(question, found.hits, statistics.idf, also=also)
         seconds = perf_counter() - begun
+        read, written = answer.prompt_tokens + found.prompt_tokens, answer.completion_tokens + found.completion_tokens
         return dataclasses.replace(
             answer,
-            hits=tuple(hits),
-            trace=(searched, *answer.trace),
+            hits=found.hits,
+            trace=(searched, *found.trace, *answer.trace),
             seconds=seconds,
-            yen=self._prices.call(seconds, answer.prompt_tokens, answer.completion_tokens),
+            prompt_tokens=read,
+            completion_tokens=written,
+            yen=self._prices.call(seconds, read, written),
         )
 
 

@@ -7,7 +7,7 @@ character 1-2-grams in one BM25 ranks JSQuAD better than either alone (DECISIONS
 import re
 import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -29,14 +29,36 @@ def normalise(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Return the content words of a text as Sudachi's normalised forms, in order."""
-    found: list[str] = []
+    # "in vitro" is one word of Sudachi's dictionary.
+    return [word for morpheme in _morphemes(text) for word in morpheme.normalized_form().lower().split()]
+
+
+def _morphemes(text: str) -> Iterator[Any]:
+    """Cut a text into morphemes and leave out those without content."""
     for start in range(0, len(text), _SUDACHI_LIMIT):
         piece = text[start : start + _SUDACHI_LIMIT].encode("utf-8", "replace").decode()
         tokenizer, holds_content = _tokenizer()
-        for morpheme in tokenizer.tokenize(piece):
-            if holds_content(morpheme):
-                found += morpheme.normalized_form().lower().split()  # "in vitro" is one word of its dictionary
+        yield from filter(holds_content, tokenizer.tokenize(piece))
+
+
+def synonym_groups(text: str) -> dict[str, frozenset[int]]:
+    """Return the words of a text (as in ``words``) with the numbers of their synonym groups in Sudachi's dictionary.
+
+    Numbers and pronouns are in none: 「どちら」 is no word to look for.
+    """
+    found: dict[str, frozenset[int]] = {}
+    for morpheme in _morphemes(normalise(text)):
+        meant = not {"数詞", "代名詞"} & set(morpheme.part_of_speech()[:2])
+        found[morpheme.normalized_form().lower()] = frozenset(morpheme.synonym_group_ids() if meant else ())
     return found
+
+
+def units(word: str) -> list[str]:
+    """Return the short units (Sudachi's A mode) that a word consists of, numbers left out; none for a word that is one."""
+    from sudachipy import SplitMode
+
+    found = [unit for morpheme in _morphemes(word) for unit in morpheme.split(SplitMode.A)]
+    return [unit.normalized_form().lower() for unit in found if unit.part_of_speech()[1] != "数詞"] if len(found) > 1 else []
 
 
 def grams(text: str) -> list[str]:
