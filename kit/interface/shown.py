@@ -144,7 +144,8 @@ def _measured(hit: Hit) -> tuple[float, float, float, float]:
 def _where(chunk: Chunk, project: Project | None) -> views.Html:
     name = f"{chunk.title} {chunk.place.label}".strip()
     day = f"（{chunk.date}）" if chunk.date else ""
-    return views.html(_source(project, name, chunk.document, chunk.place.page), day, _BREAK, chunk.document)
+    source = _source(project, name, chunk.document, chunk.place.page)
+    return views.html(views.Html('<div style="min-width:15em">'), source, day, _BREAK, chunk.document, views.Html("</div>"))
 
 
 def _text(hit: Hit, query: str, project: Project | None) -> views.Html:

@@ -84,7 +84,7 @@ def sentences(text: str) -> list[str]:
 
 
 def matched(text: str, question: str) -> list[tuple[int, int]]:
-    """Return where a text holds what a question asks for: its words in any spelling, and its pairs of kanji.
+    """Return where a text holds what a question asks for: its words in any spelling but hiragana, and its pairs of kanji.
 
     Args:
         text: The text as it is stored.
@@ -99,7 +99,8 @@ def matched(text: str, question: str) -> list[tuple[int, int]]:
         # One letter for one letter, so that the places stay: what cannot be encoded becomes a question mark.
         piece = text[start : start + _SUDACHI_LIMIT].encode("utf-8", "replace").decode()
         for morpheme in _tokenizer().tokenize(piece):
-            if wanted.intersection(morpheme.normalized_form().lower().split()) and morpheme.part_of_speech()[0] not in _NO_CONTENT:
+            meant = wanted.intersection(morpheme.normalized_form().lower().split())
+            if meant and not _HIRAGANA.fullmatch(morpheme.surface()):
                 begin, end = start + morpheme.begin(), start + morpheme.end()
                 hit[begin:end] = [True] * (end - begin)
     pairs = {pair for pair in grams(question) if _KANJI_PAIR.fullmatch(pair)}

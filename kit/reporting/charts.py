@@ -182,7 +182,7 @@ def map_chart(found: CorpusMap) -> Chart:
     legend = 0.45 + 0.24 * len(set(forms.values()))
     height = max(4.0, legend + 0.22 * len(lines) + 0.6)
     with _style():
-        figure, ax = _axes(7.2, height, left=0.01, right=0.62, top=0.1, bottom=0.35)
+        figure, ax = _axes(7.2, height, left=0.01, right=0.62, top=0.1, bottom=0.5)
         for form in dict.fromkeys(forms.values()):
             dots = [dot for dot in found.dots if forms[dot.folder] == form]
             marker, color = _FORMS[form]
@@ -203,7 +203,7 @@ def map_chart(found: CorpusMap) -> Chart:
         figure.text(0.635, 1 - legend / height, "\n".join(lines), va="top", linespacing=1.5)
         note = "点1つが文書1件。近い文書ほど、使われている言葉が似ています。" if found.dots else "文書が少なく、地図を描けません。"
         others = f"描いていない文書: {found.left_out:,} 件（閲覧者を限ったもの、間引いたもの）" if found.left_out else ""
-        figure.text(0.02, 0.1 / height, f"{note}{others}", size=8.8)
+        figure.text(0.02, 0.08 / height, f"{note}\n{others}".strip(), size=8.8, linespacing=1.5)
         sizes = Counter(dot.group for dot in found.dots)
         told = (f"{'・'.join(words)}（{sizes[group]} 件）" for group, words in enumerate(found.groups))
         return _chart(figure, f"文書の地図: {len(found.dots)} 文書、{len(found.groups)} のまとまり。{'、'.join(told)}")
