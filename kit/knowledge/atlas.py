@@ -19,7 +19,7 @@ from kit.records import EVERYONE
 
 _NOUN = re.compile(r"[一-龠々ァ-ヶー]{2,}|[a-z][a-z\d]{2,}")
 """Words that say what a document is about: no numbers, no hiragana."""
-_LETTERS = 20_000  # of each document
+_LETTERS, _WORDS = 5_000, 10_000  # the beginning of each document; the words that most documents use
 _DIMENSIONS, _MOST_GROUPS, _LABEL_WORDS = 12, 8, 3
 
 
@@ -46,7 +46,7 @@ class CorpusMap:
     """Documents of the store that are not drawn."""
 
 
-def corpus_map(store: Store, *, user: str = "", limit: int = 500) -> CorpusMap:
+def corpus_map(store: Store, *, user: str = "", limit: int = 300) -> CorpusMap:
     """Lay out the documents that a user may read.
 
     Args:
@@ -65,7 +65,8 @@ def corpus_map(store: Store, *, user: str = "", limit: int = 500) -> CorpusMap:
         words = Counter(filter(_NOUN.fullmatch, japanese.words(japanese.normalise(text[:_LETTERS]))))
         if words:
             counts[name] = words
-    vocabulary = [word for word, n in sorted(Counter(w for c in counts.values() for w in c).items()) if 1 < n <= len(counts) / 2]
+    common = Counter(word for words in counts.values() for word in words).most_common()
+    vocabulary = sorted([word for word, n in common if 1 < n <= len(counts) / 2][:_WORDS])
     if min(len(counts), len(vocabulary)) < 3:
         return CorpusMap((), (), len(names))
     weights, places = _projected(counts, vocabulary)
@@ -78,12 +79,13 @@ def corpus_map(store: Store, *, user: str = "", limit: int = 500) -> CorpusMap:
 
 def _projected(counts: Mapping[str, Counter[str]], vocabulary: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the TF-IDF of each document, and its place in the space of the largest singular values, both of length 1."""
-    from scipy.sparse.linalg import svds
+    from scipy.linalg import eigh
 
-    raw = np.array([[math.log1p(words[word]) for word in vocabulary] for words in counts.values()], dtype=np.float32)
+    raw = np.array([[math.log1p(words[word]) for word in vocabulary] for words in counts.values()])
     weights = _unit(raw * np.log(len(counts) / (raw > 0).sum(axis=0)))
-    left, values, _ = svds(weights, k=min(_DIMENSIONS, min(weights.shape) - 1), v0=np.ones(min(weights.shape)))
-    return weights, _unit(left * values)
+    # By the documents' products with each other: few documents have many words. What has no length has no direction.
+    squares, left = eigh(weights @ weights.T, subset_by_index=(max(0, len(weights) - _DIMENSIONS), len(weights) - 1))
+    return weights, _unit(left * np.sqrt(np.where(squares > 1e-9, squares, 0)))
 
 
 def _grouped(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,10 +97,10 @@ def _grouped(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     middle = places.mean(axis=0)
     centres = np.array([places[labels == group].mean(axis=0) for group in range(labels.max() + 1)])
     axes = np.linalg.svd(centres - middle)[2][:2]
-    axes *= np.sign(axes[np.arange(2), np.abs(axes).argmax(axis=1)])[:, None]  # a singular vector has no sign of its own
-    flat = (places - middle) @ axes.T
-    spread = flat.argsort(axis=0).argsort(axis=0) / len(flat)  # ranks draw the crowd around the middle apart
-    return labels, flat / np.ptp(flat, axis=0) + spread
+    flat = ((places - middle) @ axes.T).round(6)  # equal documents stay equal
+    flat *= np.where(flat[np.abs(flat).argmax(axis=0), [0, 1]] < 0, -1, 1)  # a singular vector has no sign of its own
+    spread = flat.argsort(axis=0, kind="stable").argsort(axis=0) / len(flat)  # ranks draw the crowd around the middle apart
+    return labels, flat / np.maximum(np.ptp(flat, axis=0), 1e-6) + spread
 
 
 def _strongest(weights: np.ndarray, members: np.ndarray, vocabulary: list[str]) -> tuple[str, ...]:
