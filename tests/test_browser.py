@@ -1,4 +1,4 @@
-"""Notebooks 01, 03 and 05 as a user operates them: JupyterLab with the shipped configuration, in headless Chromium."""
+"""Notebooks 01, 02, 03 and 05 as a user operates them: JupyterLab with the shipped configuration, in headless Chromium."""
 
 import json
 import os
@@ -165,6 +165,22 @@ def test_a_question_is_typed_answered_with_its_source_and_rated(open_notebook, r
     assert [line.partition(": ")[0] for line in told.strip().splitlines()][1:] == ["考えられる原因", "次にすること"]
     assert "Traceback" not in told
     page.screenshot(path=tmp_path / "03_error.png")
+
+
+def test_a_search_is_narrowed_and_its_words_are_marked(open_notebook, tmp_path):
+    page = open_notebook("02_store.ipynb")
+    choosing, searching, rolling = page.locator(".widget-interact").all()
+    assert "data/sample/documents" in press(choosing, "確かめる", "RAGストア")
+    words, documents, since, *_ = searching.locator("input[type=text]").all()
+    words.fill("国内出張の日当")
+    documents.fill("総務人事/*2025*")
+    told = press(searching, "検索する", "点数の内訳")
+    assert "出張旅費規程_2025年版.pdf" in told and "2023年版.pdf" not in told.replace("旧版: 出張旅費規程", "")
+    assert "日当" in searching.locator("mark").all_inner_texts()
+    since.fill("2999-01-01")
+    assert "該当する断片はありません" in press(searching, "検索する", "該当する断片はありません")
+    assert rolling.locator("select option").count() >= 1
+    page.screenshot(path=tmp_path / "02_store.png")
 
 
 def test_a_model_is_chosen_and_inspected_before_it_is_started(open_notebook, root, plain_model, tmp_path):

@@ -56,7 +56,7 @@ def test_a_link_goes_from_the_notebook_to_the_file_and_its_page(project):
 
 def test_no_link_leads_out_of_the_documents(project, tmp_path, monkeypatch):
     (tmp_path / "secret.txt").touch()
-    for name in ("../../secret.txt", str(tmp_path / "secret.txt"), "無い.txt", "../acl.csv", ""):
+    for name in ("../../secret.txt", str(tmp_path / "secret.txt"), "無い.txt", "../acl.csv", "", "長" * 99 + ".txt"):
         assert opened(project, name) == ("", False)
     (project.documents / "link.txt").symlink_to(tmp_path / "secret.txt")
     assert opened(project, "link.txt") == ("", False)

@@ -3,13 +3,14 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from kit import settings, views
 from kit.answering.rag import Rag
-from kit.improving.feedback import VERDICTS, give_feedback
+from kit.improving.feedback import VERDICTS, Verdict, give_feedback
 from kit.interface.project import Project
 from kit.interface.widgets import rating
 from kit.knowledge import japanese
@@ -74,12 +75,11 @@ def ask(project: Project, rag: Rag, question: str, *, user: str = "") -> Any:
     answer = rag(question, user=user)
     display(show(answer, project=project))
 
-    def save(verdict: str, correction: str) -> str:
-        chosen = next(name for name in VERDICTS if name == verdict)
-        give_feedback(project.feedback, question, answer, chosen, correction, reader=rag.identity, user=user)
-        return f"記録しました（{VERDICTS[chosen]}）。"
+    def save(verdict: Verdict, correction: str) -> str:
+        give_feedback(project.feedback, question, answer, verdict, correction, reader=rag.identity, user=user)
+        return f"記録しました（{VERDICTS[verdict]}）。"
 
-    return rating(save, {str(verdict): name for verdict, name in VERDICTS.items()})
+    return rating(save, VERDICTS)
 
 
 def opened(project: Project | None, document: str, page: int = 0) -> tuple[str, bool]:
@@ -95,15 +95,16 @@ def opened(project: Project | None, document: str, page: int = 0) -> tuple[str, 
     """
     if not project:
         return "", False
-    folder = project.documents.resolve()
+    folder, root = project.documents.resolve(), settings.load().root.resolve()
     named = folder / document
-    # A document out of an archive has no file of its own: the archive is what can be opened.
-    file = next((path for path in (named, *named.parents) if path.is_file()), named).resolve()
-    if not (file.is_file() and file.is_relative_to(folder) and file.is_relative_to(settings.load().root.resolve())):
-        return "", False
-    suffix = file.suffix.lower()
-    at = f"#page={page}" if page and suffix == ".pdf" else ""
-    return quote(Path(os.path.relpath(file)).as_posix()) + at, suffix not in _VIEWED
+    with suppress(OSError):  # what came out of an archive may have a longer name than any file
+        # It has no file of its own either: the archive is what can be opened.
+        file = next((path for path in (*reversed(named.parents), named) if path.is_file()), named).resolve()
+        if file.is_file() and file.is_relative_to(folder) and file.is_relative_to(root):
+            suffix = file.suffix.lower()
+            at = f"#page={page}" if page and suffix == ".pdf" else ""
+            return quote(Path(os.path.relpath(file)).as_posix()) + at, suffix not in _VIEWED
+    return "", False
 
 
 def _source(project: Project | None, text: str, document: str, page: int) -> views.Html:

@@ -48,7 +48,7 @@ def form(function: Callable[..., Any], *, button: str = "実行", **controls: An
     display(view)
 
 
-def rating(save: Callable[[str, str], str], choices: Mapping[str, str]) -> Any:
+def rating(save: Callable[[Any, str], str], choices: Mapping[Any, str]) -> Any:
     """Return a box for a correction and a button for each verdict; each press saves one.
 
     Args:
