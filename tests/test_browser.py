@@ -107,7 +107,7 @@ def open_notebook(lab, context):
 
     yield call
     assert len(asked) > 20
-    own = ("data", "blob", "chrome-extension")  # the last is the browser's PDF viewer
+    own = ("data", "blob", "chrome", "chrome-extension")  # the last two are the browser's PDF viewer
     outside = [url for url in asked if urlsplit(url).scheme not in own and urlsplit(url).hostname != "127.0.0.1"]
     assert outside == []
     assert faults == []
