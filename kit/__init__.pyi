@@ -12,25 +12,35 @@ from kit.evaluation.criteria import read_criteria as read_criteria
 from kit.evaluation.decide import decide as decide, read_decision as read_decision
 from kit.evaluation.depths import compare_depths as compare_depths
 from kit.evaluation.evaluate import evaluate as evaluate, rehearse as rehearse
+from kit.evaluation.recall import measure_recall as measure_recall
 from kit.evaluation.runs import read_evaluation as read_evaluation
 from kit.improving.adapters import SHAPES as SHAPES, adapter_size as adapter_size, train_tiny as train_tiny
 from kit.improving.attribution import attribute as attribute
+from kit.improving.feedback import give_feedback as give_feedback, read_feedback as read_feedback
 from kit.improving.synonyms import best_replay as best_replay, propose as propose
 from kit.interface.project import find_project as find_project
+from kit.interface.shown import ask as ask, show as show
 from kit.interface.steps import (
     about as about,
     build_store as build_store,
     decided_run as decided_run,
     open_run as open_run,
     open_store as open_store,
-    show as show,
+    reading_report as reading_report,
 )
 from kit.interface.templates import init as init
 from kit.interface.widgets import Bar as Bar, form as form
+from kit.knowledge.atlas import corpus_map as corpus_map
 from kit.knowledge.files import load as load
 from kit.knowledge.store import Store as Store
 from kit.prices import read_prices as read_prices
-from kit.reporting.charts import depth_chart as depth_chart, kpi_chart as kpi_chart, load_chart as load_chart
+from kit.reporting.charts import (
+    depth_chart as depth_chart,
+    kpi_chart as kpi_chart,
+    load_chart as load_chart,
+    map_chart as map_chart,
+    trace_chart as trace_chart,
+)
 from kit.reporting.cost import cost as cost
 from kit.reporting.scenario import scenario as scenario
 from kit.reporting.summary import write_summary as write_summary

@@ -1,6 +1,8 @@
-"""Notebooks 01, 03 and 05 as a user operates them: JupyterLab with the shipped configuration, in headless Chromium."""
+"""Notebooks 01, 02, 03 and 05 as a user operates them: JupyterLab with the shipped configuration, in headless Chromium."""
 
+import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -105,7 +107,8 @@ def open_notebook(lab, context):
 
     yield call
     assert len(asked) > 20
-    outside = [url for url in asked if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).hostname != "127.0.0.1"]
+    own = ("data", "blob", "chrome", "chrome-extension")  # the last two are the browser's PDF viewer
+    outside = [url for url in asked if urlsplit(url).scheme not in own and urlsplit(url).hostname != "127.0.0.1"]
     assert outside == []
     assert faults == []
 
@@ -123,7 +126,9 @@ def press(form, button, expected):
     return shown.inner_text()
 
 
-def test_a_question_is_typed_and_answered_with_its_source(open_notebook, tmp_path):
+def test_a_question_is_typed_answered_with_its_source_and_rated(open_notebook, root, tmp_path):
+    from playwright.sync_api import expect
+
     page = open_notebook("03_ask.ipynb")
     form = last_form(page)
     question, user = form.locator("input[type=text]").all()
@@ -131,7 +136,20 @@ def test_a_question_is_typed_and_answered_with_its_source(open_notebook, tmp_pat
     told = press(form, "質問する", "出張旅費規程")
     assert "出典: 出張旅費規程" in told
     assert "確信度" in told
+    source = form.get_by_role("link", name="出張旅費規程")
+    expect(source.first).to_have_attribute("href", re.compile(r"/files/data/sample/documents/.*\.pdf.*#page=\d"))
+    address = source.first.evaluate("link => link.href")
+    assert page.request.get(address).body().startswith(b"%PDF")
+    form.locator("textarea").fill("3,000円です")
+    press(form, "誤り・不足", "記録しました")
+    press(form, "役に立った", "役に立った）")
     page.screenshot(path=tmp_path / "03_ask.png")
+    rows = (root / "data/sample/.kit/feedback.jsonl").read_text(encoding="utf-8").splitlines()
+    given = [(row["verdict"], row["correction"], row["question"]) for row in map(json.loads, rows)]
+    assert given == [(verdict, "3,000円です", "国内出張の日当はいくらですか") for verdict in ("bad", "good")]
+    source.first.click()
+    page.locator(".lm-TabBar-tab", has_text="出張旅費規程").first.wait_for()
+    page.locator(".lm-TabBar-tab", has_text="03_ask").first.click()
 
     question.fill("社長の好きな音楽は何ですか")
     assert "資料に見当たりません" in press(form, "質問する", "資料に見当たりません")
@@ -147,6 +165,22 @@ def test_a_question_is_typed_and_answered_with_its_source(open_notebook, tmp_pat
     assert [line.partition(": ")[0] for line in told.strip().splitlines()][1:] == ["考えられる原因", "次にすること"]
     assert "Traceback" not in told
     page.screenshot(path=tmp_path / "03_error.png")
+
+
+def test_a_search_is_narrowed_and_its_words_are_marked(open_notebook, tmp_path):
+    page = open_notebook("02_store.ipynb")
+    choosing, searching, rolling = page.locator(".widget-interact").all()
+    assert "data/sample/documents" in press(choosing, "確かめる", "RAGストア")
+    words, documents, since, *_ = searching.locator("input[type=text]").all()
+    words.fill("国内出張の日当")
+    documents.fill("総務人事/*2025*")
+    told = press(searching, "検索する", "点数の内訳")
+    assert "出張旅費規程_2025年版.pdf" in told and "2023年版.pdf" not in told.replace("旧版: 出張旅費規程", "")
+    assert "日当" in searching.locator("mark").all_inner_texts()
+    since.fill("2999-01-01")
+    assert "該当する断片はありません" in press(searching, "検索する", "該当する断片はありません")
+    assert rolling.locator("select option").count() >= 1
+    page.screenshot(path=tmp_path / "02_store.png")
 
 
 def test_a_model_is_chosen_and_inspected_before_it_is_started(open_notebook, root, plain_model, tmp_path):

@@ -8,8 +8,9 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from kit.evaluation.depths import Depth
-from kit.records import Kpi, KpiResult
-from kit.reporting.charts import depth_chart, kpi_chart, load_chart, waterfall_chart
+from kit.knowledge.atlas import CorpusMap, Dot
+from kit.records import Kpi, KpiResult, Step
+from kit.reporting.charts import depth_chart, kpi_chart, load_chart, map_chart, trace_chart, waterfall_chart
 from kit.serving.load import Level, LoadTest, Quantiles
 
 RIGHT = KpiResult(Kpi("right", "正しく対応できた割合", 0.7, ""), 200, 0.785, 0.731, 0.832, 0.42, "GO", "")
@@ -20,6 +21,9 @@ WAIT, NEVER = Quantiles(0.03, 0.05, 0.1), Quantiles(math.nan, math.nan, math.nan
 LOAD = LoadTest("tiny", 64, (Level(1, 8, (), 512, 2.5, 160.4, WAIT, WAIT, WAIT), Level(8, 24, (), 1536, 20.0, 1280.0, WAIT, WAIT, WAIT)))
 ALL_FAILED = LoadTest("tiny", 64, (Level(1, 0, ("HTTP 400",), 0, 0.0, 0.0, NEVER, NEVER, NEVER),))
 STEPS = [("省ける時間", 3_308_000.0), ("計算機", -1200.0), ("固定費", -360_000.0)]
+DOTS = tuple(Dot(f"{n % 9}/{n}", f"室{n % 9}" if n % 9 else "", n % 2, n / 7, n % 5) for n in range(40))
+MAP = CorpusMap(DOTS, (("精算", "日当", "出張旅費"), ("点検", "😀", "<b>")), 1234)
+TRACE = (Step("検索", "5 断片", 0.02), Step("言い換え", "😀<script>" + "長" * 99, 0.0), Step("LLM の回答", "", 1.5))
 
 
 def changed(result, **changes):
@@ -41,6 +45,12 @@ CHARTS = {
     "load": lambda: load_chart(LOAD),
     "all failed": lambda: load_chart(ALL_FAILED),
     "waterfall": lambda: waterfall_chart(STEPS, "差引"),
+    "map": lambda: map_chart(MAP),
+    "crowded map": lambda: map_chart(CorpusMap(DOTS * 10, MAP.groups, 0)),
+    "no map": lambda: map_chart(CorpusMap((), (), 3)),
+    "trace": lambda: trace_chart(TRACE),
+    "many hops": lambda: trace_chart(TRACE * 8),
+    "no trace": lambda: trace_chart(()),
     "losses": lambda: waterfall_chart([("価値", 0.0), ("固定費", -5.0)], "差引"),
 }
 
@@ -59,7 +69,7 @@ def test_a_chart_is_one_self_contained_element(name):
     assert chart.svg in chart._repr_html_()
 
 
-@pytest.mark.parametrize("name", ["kpi", "depth", "load", "waterfall"])
+@pytest.mark.parametrize("name", ["kpi", "depth", "load", "waterfall", "map", "trace"])
 def test_redrawing_gives_the_same_bytes_whatever_the_user_has_set(name):
     import matplotlib
 
@@ -112,3 +122,16 @@ def test_the_alternative_text_says_the_same():
     assert "上位 20 件 80.0%（60.0%〜92.0%）、根拠 15/15問、0.200秒" in depth_chart(DEPTHS).alt
     told = "1 件で 160 トークン/秒、最初の文字まで 30／50／100 ミリ秒；8 件で 1,280 トークン/秒"
     assert told in load_chart(LOAD).alt
+    assert map_chart(MAP).alt == "文書の地図: 40 文書、2 のまとまり。精算・日当・出張旅費（20 件）、点検・😀・<b>（20 件）"
+    assert trace_chart(TRACE[::2]).alt == "答えまでの道筋: 1. 検索 20.0 ミリ秒（5 断片）→ 2. LLM の回答 1,500.0 ミリ秒"
+
+
+def test_steps_follow_each_other_on_one_line_of_time():
+    def bars(trace):
+        root = ElementTree.fromstring(trace_chart(trace).svg)
+        paths = (e.get("d") for e in root.iter("path") if re.search("#(0072b2|d55e00)", e.get("style") or ""))
+        return [sorted({float(x) for x in re.findall(r"[ML] ([\d.]+) ", d)}) for d in paths]
+
+    (begin, first), (second, end) = bars((Step("検索", "", 0.3), Step("抽出", "", 0.1)))
+    assert first == pytest.approx(second)
+    assert (first - begin) / (end - second) == pytest.approx(3)

@@ -144,3 +144,25 @@ def test_printable_ascii_yields_lower_case_only():
 
 def test_the_reasons_for_the_limits_still_hold():
     assert japanese._SUDACHI_LIMIT * 4 <= 49_149  # bytes of the widest letter
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "marked"),
+    [
+        ("年次有給休暇は10日とする。", "年次有給休暇は何日", ["年次有給休暇"]),
+        ("有給休暇の付与", "年次有給休暇", ["有給休暇"]),
+        ("ＰＡＳＳＷＯＲＤを変える", "passwordは", ["ＰＡＳＳＷＯＲＤ"]),
+        ("コンピュータを使う", "コンピューターの使い方", ["コンピュータ"]),
+        ("対象とならない。", "どうなりますか", []),
+        ("😀出張\ud800の出張", "出張", ["出張", "出張"]),
+        ("出張旅費", "", []),
+        ("", "出張", []),
+    ],
+)
+def test_the_words_of_a_question_are_found_in_a_text(text, question, marked):
+    assert [text[begin:end] for begin, end in japanese.matched(text, question)] == marked
+
+
+def test_marks_stay_in_place_in_a_long_text():
+    text = "長い文。" * 4000 + "日当は3,000円"
+    assert japanese.matched(text, "日当") == [(16000, 16002)]

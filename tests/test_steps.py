@@ -1,8 +1,6 @@
 """The steps that notebooks and the command line share: store, runs, facts about a run, tables to look at."""
 
-import dataclasses
 import json
-import re
 import shutil
 from types import SimpleNamespace
 
@@ -16,10 +14,8 @@ from kit.evaluation.calibration import calibrate
 from kit.evaluation.criteria import read_criteria
 from kit.interface import steps
 from kit.interface.project import find_project
-from kit.interface.steps import about, build_store, decided_run, open_run, open_store, show
+from kit.interface.steps import about, build_store, decided_run, open_run, open_store, reading_report
 from kit.knowledge.store import Store
-from kit.records import Chunk, Hit, Kpi, Place, Step
-from kit.serving.chat import Reply, Stream
 from kit.trust.seal import seal
 from tests.projects import ACL, DOCUMENTS, small_project
 
@@ -112,6 +108,23 @@ def test_the_progress_moves_with_each_file_read(project, monkeypatch):
     monkeypatch.setattr(steps, "load", slow)
     build_store(project, progress=lambda *counts: told.append(counts))
     assert len(told) == len(DOCUMENTS)
+
+
+def test_the_report_of_the_last_pass_names_every_file(project):
+    assert "まだ" not in reading_report(project)._repr_html_() and reading_report(project).files == ()
+    (project.documents / "壊.pdf").write_bytes(b"%PDF-1.7")
+    build_store(project)
+    build_store(project)  # what has not changed was read all the same
+    report = reading_report(project)
+    assert [file.name for file in report.files] == sorted([*DOCUMENTS, "壊.pdf"])
+    assert {file.name: file.mark for file in report.files}["壊.pdf"] == "×"
+    assert all(file.letters > 20 and file.places for file in report.files if file.mark == "○")
+
+
+def test_a_report_of_an_earlier_release_is_none(project):
+    build_store(project)
+    (project.store / "reading.json").write_text('{"unreadable": ["a.pdf: x"], "doubts": []}', encoding="utf-8")
+    assert reading_report(project).files == ()
 
 
 def test_an_empty_store_is_not_opened_and_the_remedy_is_to_fill_it(project):
@@ -216,64 +229,3 @@ def test_the_sample_says_that_it_is_a_demonstration(tmp_path, monkeypatch):
     assert "架空" in about(sample, store, {"candidate": KeywordSearch(store)})["scope"]
     copy = shutil.copytree(sample.folder, tmp_path / "sample", ignore=shutil.ignore_patterns(".kit", "sources"))
     assert about(find_project(copy), store, {"candidate": KeywordSearch(store)})["scope"] == ""
-
-
-# --- looking
-
-
-def test_hits_and_steps_are_tables_without_markup_of_their_own():
-    chunk = Chunk("c", "0" * 64, "a<b>.md", "<script>題</script>", "本文 & <img src=x>" + "長" * 500, Place(page=3), 0, ("everyone",))
-    html = show([Hit(chunk, 12.345, 1)])._repr_html_()
-    assert html.count("<tr") == 2
-    assert all(part in html for part in ("12.3", "3頁", "a&lt;b&gt;.md", "&lt;script&gt;"))
-    assert "<script" not in html and "<img" not in html
-    assert "長" * 200 not in html
-    steps_html = show((Step("検索", "5 断片", 0.0123), Step("抽出", "", 1.0)))._repr_html_()
-    assert "12.3 ミリ秒" in steps_html and "1000.0 ミリ秒" in steps_html
-
-
-def test_criteria_are_shown_with_roles_and_directions(project):
-    criteria = dataclasses.replace(
-        read_criteria(project.criteria), title="<b>題</b>", owner="", approvers=("部長", "室長"),
-        kpis=(
-            Kpi("right", "正しく対応できた割合", 0.7, "<i>理由</i>"),
-            Kpi("right", "正しく対応できた割合", 0.05, "", "guardrail"),
-            Kpi("latency_p95", "応答時間", 3.0, "", "info"),
-        ),
-    )  # fmt: skip
-    html = show(criteria)._repr_html_()
-    cells = re.findall("<td[^>]*>([^<]*)</td>", html)
-    assert cells[:3] == ["判定", "正しく対応できた割合", "70%以上"]
-    assert cells[4:7] == ["安全条件", "正しく対応できた割合（比較対象との差）", "−5ポイント以内"]
-    assert cells[8:11] == ["参考", "応答時間", "3秒以下"]
-    assert "責任者: 未記入　承認者: 部長、室長" in html
-    assert "&lt;b&gt;題" in html and "&lt;i&gt;理由" in html and "<i>" not in html
-
-
-def test_nothing_found_is_said():
-    assert "ありません" in show([])._repr_html_()
-
-
-class Pieces(Stream):
-    """A stream that was scripted."""
-
-    def __init__(self, *pieces, reply=None):
-        self._pieces, self.reply = pieces, reply
-
-    def __iter__(self):
-        return iter(self._pieces)
-
-
-def test_a_stream_is_written_as_it_comes_with_its_facts_below(capsys):
-    reply = Reply("国内の日当", "length", "", (), (), "model_error", 12, 3, 0, "tiny", "", seconds=1.5)
-    html = show(Pieces("国内", "の日当", reply=reply))._repr_html_()
-    assert capsys.readouterr().out == "国内の日当"
-    assert "2 回に分けて届きました" in html and "× 完全な回答ではありません" in html and "1.50 秒" in html
-    assert "国内" not in html, "the text is not shown twice"
-    assert "文字は届きませんでした" in show(Pieces())._repr_html_()
-
-
-def test_parsed_json_and_a_line_are_shown_without_markup_of_their_own():
-    html = show({"窓口": "総務", "要約": "<b>", "件数": 3})._repr_html_()
-    assert html.count("<tr>") == 4 and "総務" in html and "&lt;b&gt;" in html
-    assert "省きました &lt;i&gt;" in show("省きました <i>")._repr_html_()

@@ -1,3 +1,4 @@
+import re
 from html.parser import HTMLParser
 
 from kit import views
@@ -46,3 +47,23 @@ def test_paragraphs_escape_and_keep_line_breaks():
     assert page.tags == ["p", "p"]
     assert page.text == [HOSTILE, "一行目\n二行目"]
     assert "pre-wrap" in html
+
+
+def test_only_what_was_made_here_is_html():
+    made = views.html("<b>", views.link(HOSTILE, '../a" onclick="x'), views.marked(f"a{HOSTILE}", [(0, 3)]))
+    assert "<script" not in made and "<img" not in made and 'onclick="' not in made
+    assert made.startswith('&lt;b&gt;<a href="../a&quot; onclick=&quot;x">&lt;script') and "<mark>a&lt;s</mark>cript" in made
+    assert made in views.table(("列",), [(made,)]) and made in views.paragraphs(made)
+    assert type(made + "<i>") is str and "&lt;a" in views.html(made + ""), "joined to other text it is text again"
+    assert views.link("<a>", "") == "&lt;a&gt;" and " download>" in views.link("a", "b.docx", download=True)
+
+
+def test_marks_at_both_ends_and_none():
+    assert views.marked("abcd", [(0, 1), (3, 4)]) == "<mark>a</mark>bc<mark>d</mark>"
+    assert views.marked("<", []) == "&lt;"
+
+
+def test_a_bar_and_its_key_have_the_same_colours():
+    colours = re.findall("background:(#[0-9A-F]{6})", views.stack([0.5, 0.25]))
+    assert colours == re.findall("color:(#[0-9A-F]{6})", views.key("単語", "<b>")) and len(set(colours)) == 2
+    assert "width:65px" in views.stack([0.5, 0.25]) and "&lt;b&gt;" in views.key("単語", "<b>")

@@ -12,10 +12,11 @@ from kit import views
 from kit.answering.extractive import Calibration, ExtractiveReader
 from kit.answering.rag import Rag
 from kit.evaluation.evaluate import rehearse
-from kit.evaluation.metrics import right, same_place
+from kit.evaluation.metrics import right
+from kit.evaluation.recall import gold_ranks
 from kit.evaluation.statistics import share_bounds
 from kit.knowledge.store import Store
-from kit.records import Case, Evidence, Hit
+from kit.records import Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def compare_depths(
         hits: Numbers of hits the reader reads.
     """
     evidenced = [case for case in cases if case.evidence]
-    ranks = [_rank(case, store.search(case.question, k=max(hits, default=1), as_user=case.user)) for case in evidenced]
+    ranks = [gold_ranks(case, store.search(case.question, k=max(hits, default=1), as_user=case.user))[1] for case in evidenced]
     points = []
     for depth in hits if cases else ():
         rows = rehearse(Rag(store, ExtractiveReader(calibration, top=depth)), cases)
@@ -78,9 +79,3 @@ def compare_depths(
         found = sum(0 < rank <= depth for rank in ranks)
         points.append(Depth(depth, score, len(cases), score / len(cases), low, high, seconds, found, len(evidenced)))
     return Depths(tuple(points))
-
-
-def _rank(case: Case, hits: Sequence[Hit]) -> int:
-    """Return the rank of the first hit at a gold place, 0 where there is none."""
-    places = ((hit.rank, Evidence(hit.chunk.document, hit.chunk.place)) for hit in hits)
-    return next((rank for rank, place in places if any(same_place(place, gold) for gold in case.evidence)), 0)

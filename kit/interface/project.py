@@ -57,6 +57,11 @@ class Project:
         return self.folder / ".kit" / "store"
 
     @property
+    def feedback(self) -> Path:
+        """The file of what people said of answers."""
+        return self.folder / ".kit" / "feedback.jsonl"
+
+    @property
     def scope(self) -> str:
         """What a summary says about where its questions come from; "" for a real project."""
         return "見本データによる実演（架空の会社）" if self.folder == SAMPLE.resolve() else ""

@@ -1,12 +1,11 @@
 """The steps that notebooks and the command line share: a project's store, its runs, and what a run is about."""
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kit import settings, views
+from kit import settings
 from kit.answering.extractive import SHIPPED, ExtractiveReader
 from kit.answering.llm import LLMReader
 from kit.answering.rag import Rag
@@ -16,18 +15,16 @@ from kit.evaluation.criteria import read_criteria
 from kit.evaluation.evaluate import System
 from kit.interface.project import Project
 from kit.knowledge.files import ACL_NAME, load
+from kit.knowledge.reading import FileReading, ReadingReport
 from kit.knowledge.reports import Added, Erasure
 from kit.knowledge.store import Store
 from kit.prices import read_prices
-from kit.records import Criteria, Document, Hit, KpiResult, Seal, Step, to_json
-from kit.reporting import wording
-from kit.serving.chat import Stream
+from kit.records import Document, Seal, to_json
 from kit.trust.durable import write_atomically
 from kit.trust.egress import check_url
 from kit.trust.seal import seal
 
 _REPORT = "reading.json"
-_ROLES = {"gate": "判定", "guardrail": "安全条件", "info": "参考"}
 
 
 def build_store(project: Project, *, progress: Callable[..., None] | None = None) -> tuple[Store, Added]:
@@ -38,29 +35,37 @@ def build_store(project: Project, *, progress: Callable[..., None] | None = None
         progress: Called with (read, planned) files; one that cannot be opened may come on top of those planned.
     """
     store = Store(project.store)
+    looked: list[FileReading] = []
     files = (f"/{file.relative_to(project.documents)}" for file in project.documents.rglob("*") if not file.is_dir())
     planned = sum("/." not in name and not name.lower().endswith(f"/{ACL_NAME}") for name in files)
 
     def noted() -> Iterator[Document]:
         for done, document in enumerate(load(project.documents), 1):
+            looked.append(FileReading.of(document))
             if progress:  # here, not in the store: reading takes the time, and the store works in batches
                 progress(done, planned)
             yield document
 
     added = store.sync(noted())
-    report = {"unreadable": added.unreadable, "doubts": added.doubts}
-    write_atomically(project.store / _REPORT, json.dumps(report, ensure_ascii=False, indent=1))
+    _write_report(project, ReadingReport(tuple(looked)))
     return store, added
+
+
+def reading_report(project: Project) -> ReadingReport:
+    """Return what became of each file when a project's store was last brought up to date; empty where it never was."""
+    path = project.store / _REPORT
+    return ReadingReport.from_json(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
 
 
 def forget_document(project: Project, name: str) -> Erasure:
     """Erase a document from a project's store, and its name from the reading report beside it (see ``Store.forget``)."""
-    report = project.store / _REPORT
-    if report.exists():  # a file's name is often its title, which is looked for, too
-        lines = json.loads(report.read_text(encoding="utf-8"))
-        kept = {kind: [line for line in told if not line.startswith(f"{name}: ")] for kind, told in lines.items()}
-        write_atomically(report, json.dumps(kept, ensure_ascii=False, indent=1))
+    # A file's name is often its title, which is looked for, too.
+    _write_report(project, ReadingReport(tuple(file for file in reading_report(project).files if file.name != name)))
     return Store(project.store).forget(name)
+
+
+def _write_report(project: Project, report: ReadingReport) -> None:
+    write_atomically(project.store / _REPORT, json.dumps(to_json(report), ensure_ascii=False, indent=1))
 
 
 def open_store(project: Project) -> Store:
@@ -109,9 +114,8 @@ def about(project: Project, store: Store, arms: Mapping[str, System]) -> dict[st
     readers = [arm.reader for arm in arms.values() if isinstance(arm, Rag)]
     calibrations = [r.calibration for r in readers if isinstance(r, ExtractiveReader)]
     called = [reader.chat.url for reader in readers if isinstance(reader, LLMReader)]
-    report = project.store / _REPORT
-    lines = json.loads(report.read_text(encoding="utf-8"))["unreadable"] if report.exists() else []
-    unread = [line for line in lines if not line.rpartition("/")[2].startswith("~$")]  # traces of open documents
+    closed = (file for file in reading_report(project).files if file.problem)
+    unread = [f"{file.name}: {file.problem}" for file in closed if not file.name.rpartition("/")[2].startswith("~$")]  # open documents
     notes = []
     if any(calibration == SHIPPED for calibration in calibrations):
         notes.append("開発用質問が足りないため、回答を控えるしきい値はキット同梱の値を使いました。")
@@ -127,51 +131,3 @@ def about(project: Project, store: Store, arms: Mapping[str, System]) -> dict[st
         "prices": to_json(read_prices(config.prices)),
         "scope": project.scope,
     }
-
-
-def show(items: Sequence[Hit] | Sequence[Step] | Criteria | Stream | Mapping[str, Any] | str) -> Any:
-    """Show a thing to people, in Jupyter.
-
-    Args:
-        items: Search hits, the steps of an answer, agreed criteria with their bars as people write them (70%以上), a
-            reply that is being written (its pieces appear as they come), parsed JSON, or a line of text.
-    """
-    from IPython.display import HTML
-
-    if isinstance(items, str):
-        return HTML(views.paragraphs(items))
-    if isinstance(items, Mapping):
-        return HTML(views.table(("項目", "値"), [*items.items()]))
-    if isinstance(items, Stream):
-        return HTML(_streamed(items))
-    if isinstance(items, Criteria):
-        return HTML(_agreed(items))
-    hits = [item for item in items if isinstance(item, Hit)]
-    if hits:
-        rows = [
-            (h.rank, f"{h.score:.1f}", f"{h.chunk.title} {h.chunk.place.label}".strip(), h.chunk.document, h.chunk.text[:160])
-            for h in hits
-        ]
-        return HTML(views.table(("順位", "点数", "文書と場所", "ファイル", "本文（先頭）"), rows))
-    steps = [(s.name, s.detail, f"{s.seconds * 1000:.1f} ミリ秒") for s in items if isinstance(s, Step)]
-    return HTML(views.table(("段階", "内容", "時間"), steps) if steps else "<p>該当する断片はありません。</p>")
-
-
-def _agreed(criteria: Criteria) -> str:
-    unjudged = [KpiResult(kpi, 0, 0.0, 0.0, 0.0, None, None, kpi.reason) for kpi in criteria.kpis]
-    agreed = [(_ROLES[k.kpi.role], wording.label(k, "ja"), wording.bar(k, "ja"), k.reason) for k in unjudged]
-    people = f"責任者: {criteria.owner or '未記入'}　承認者: {'、'.join(criteria.approvers) or '未記入'}"
-    risk = f"質問 {criteria.cases_count} 問、片側の誤り率 {criteria.alpha * 100:.3g}%、実行できない質問の許容 {criteria.error_budget * 100:.3g}%"
-    head = views.paragraphs(criteria.title, criteria.hypothesis, people, risk)
-    return head + views.table(("役割", "KPI", "基準", "その理由"), agreed)
-
-
-def _streamed(stream: Stream) -> str:
-    """Write the pieces as they come; what the whole took stands below."""
-    begun, at = time.perf_counter(), []
-    for piece in stream:
-        at.append(time.perf_counter() - begun)
-        print(piece, end="", flush=True)  # noqa: T201
-    facts = stream.reply.facts if stream.reply else ()
-    first = f"最初の文字まで {at[0]:.2f} 秒、{len(at):,} 回に分けて届きました。" if at else "文字は届きませんでした。"
-    return views.paragraphs(first, *facts)

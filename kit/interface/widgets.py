@@ -3,8 +3,11 @@
 ipywidgets does the work; headless the form is only drawn and never waited for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from kit import views
+from kit.errors import KitError
 
 
 def form(function: Callable[..., Any], *, button: str = "実行", **controls: Any) -> None:
@@ -43,6 +46,34 @@ def form(function: Callable[..., Any], *, button: str = "実行", **controls: An
         if isinstance(child, (ipywidgets.Text, ipywidgets.BoundedIntText)):
             child.continuous_update = True  # sent while it is typed, not in a race with the button's press
     display(view)
+
+
+def rating(save: Callable[[Any, str], str], choices: Mapping[Any, str]) -> Any:
+    """Return a box for a correction and a button for each verdict; each press saves one.
+
+    Args:
+        save: Called with the verdict and the correction; returns the line to show.
+        choices: Verdict → text on its button.
+    """
+    import ipywidgets
+
+    told = ipywidgets.HTML()
+    correction = ipywidgets.Textarea(
+        placeholder="誤りがあれば、正しい答えをここに書いてから 👎 を押してください（任意）", layout={"width": "640px", "height": "60px"},
+        continuous_update=True,
+    )
+    buttons = {verdict: ipywidgets.Button(description=text, layout={"width": "auto"}) for verdict, text in choices.items()}
+
+    def pressed(button: Any) -> None:
+        try:
+            line = save(next(verdict for verdict, own in buttons.items() if own is button), correction.value)
+        except KitError as error:  # an exception of a callback would only reach Jupyter's log
+            line = str(error)
+        told.value = views.paragraphs(line)
+
+    for button in buttons.values():
+        button.on_click(pressed)
+    return ipywidgets.VBox([correction, ipywidgets.HBox([*buttons.values(), told])])
 
 
 class Bar:

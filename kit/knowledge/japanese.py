@@ -19,6 +19,7 @@ _BRACKET_OR_END = re.compile(f"[{re.escape(_SENTENCE_END + _OPEN + _CLOSE)}]")
 _LONGEST_BRACKET = 200  # an opening bracket never closed within this many characters is a slip, not a bracket
 _NOT_GRAM = re.compile(r"[\s。、，．,.!?！？「」『』（）()\[\]【】・:：;；/|]+")
 _HIRAGANA = re.compile(r"[ぁ-ゖー]+")
+_KANJI_PAIR = re.compile("[一-龠々]{2}")
 _local = threading.local()
 
 
@@ -106,6 +107,34 @@ def sentences(text: str) -> list[str]:
     if start < len(text):
         pieces.append(text[start:])
     return pieces
+
+
+def matched(text: str, question: str) -> list[tuple[int, int]]:
+    """Return where a text holds what a question asks for: its words in any spelling but hiragana, and its pairs of kanji.
+
+    Args:
+        text: The text as it is stored.
+        question: The question as it was asked.
+
+    Returns:
+        Begin and end (exclusive) of each stretch, in order, none touching another.
+    """
+    wanted = set(words(normalise(question)))
+    hit = [False] * len(text)
+    for start in range(0, len(text) if wanted else 0, _SUDACHI_LIMIT):
+        # One letter for one letter, so that the places stay: what cannot be encoded becomes a question mark.
+        piece = text[start : start + _SUDACHI_LIMIT].encode("utf-8", "replace").decode()
+        for morpheme in _tokenizer()[0].tokenize(piece):
+            meant = wanted.intersection(morpheme.normalized_form().lower().split())
+            if meant and not _HIRAGANA.fullmatch(morpheme.surface()):
+                begin, end = start + morpheme.begin(), start + morpheme.end()
+                hit[begin:end] = [True] * (end - begin)
+    pairs = {pair for pair in grams(question) if _KANJI_PAIR.fullmatch(pair)}
+    for begin in range(len(text) - 1 if pairs else 0):
+        if text[begin : begin + 2] in pairs:
+            hit[begin : begin + 2] = [True, True]
+    edges = [i for i in range(len(hit) + 1) if (i < len(hit) and hit[i]) != (i > 0 and hit[i - 1])]
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _tokenizer() -> tuple[Any, Callable[[Any], bool]]:

@@ -9,6 +9,7 @@ import io
 import math
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ from functools import cache
 from html import escape
 from itertools import accumulate
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from kit.evaluation.depths import Depth
 from kit.evaluation.metrics import METRICS
-from kit.records import KpiResult
+from kit.knowledge.atlas import CorpusMap
+from kit.records import KpiResult, Step
 from kit.reporting import wording
 from kit.reporting.wording import Language
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:  # it brings the chat client
     from kit.serving.load import LoadTest
 
 BLUE, ORANGE, INK, PALE = "#0072B2", "#D55E00", "#222222", "#E3EEF5"
+_FORMS = (("o", BLUE), ("s", ORANGE), ("p", "#00785A"), ("D", "#AA4E87"), ("h", "#3A7CA5"), ("8", "#8A6D00"), ("X", "#6B6B6B"))
 _PERCENT = ([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20", "40", "60", "80", "100%"])
 _DEPTH_MARKS = "塗り: 正しく対応\n白抜き: 根拠が検索に出た"
 _STYLE = Path(__file__).parent / "templates" / "chart.mplstyle"
@@ -163,6 +167,75 @@ def waterfall_chart(steps: Sequence[tuple[str, float]], total: str) -> Chart:
         return _chart(figure, "、".join(f"{name} {text}" for name, text in zip(names, texts, strict=True)))
 
 
+def map_chart(found: CorpusMap) -> Chart:
+    """Draw the map of a store: a dot for each document, formed by its top folder, and the strongest words of each group.
+
+    Args:
+        found: What ``kit.corpus_map`` laid out.
+    """
+    folders = [folder for folder, _ in Counter(dot.folder for dot in found.dots).most_common()]
+    forms = {folder: min(place, len(_FORMS) - 1) for place, folder in enumerate(folders)}
+    lines = ["番号: 言葉の似たまとまり"]
+    for number, words in enumerate(found.groups, 1):
+        lines += textwrap.wrap(f"{number}: {_drawable('・'.join(words))}", 19, subsequent_indent="　")
+    size = min(12, max(5, 110 / math.sqrt(len(found.dots) or 1)))
+    legend = 0.45 + 0.24 * len(set(forms.values()))
+    height = max(4.0, legend + 0.22 * len(lines) + 0.6)
+    with _style():
+        figure, ax = _axes(7.2, height, left=0.01, right=0.62, top=0.1, bottom=0.5)
+        for form in dict.fromkeys(forms.values()):
+            dots = [dot for dot in found.dots if forms[dot.folder] == form]
+            marker, color = _FORMS[form]
+            name = "そのほか" if form == len(_FORMS) - 1 else _label(dots[0].folder) or "（直下）"
+            look = {"ms": size, "color": color, "mec": "white", "mew": 0.8, "label": name}
+            ax.plot([dot.x for dot in dots], [dot.y for dot in dots], marker, **look)
+        for dot in found.dots if size > 8 else ():
+            ax.text(dot.x, dot.y, f"{dot.group + 1}", color="white", size=size * 0.66, ha="center", va="center_baseline")
+        for group in range(len(found.groups)) if size <= 8 else ():  # too many dots to number each
+            x, y = (median(getattr(dot, axis) for dot in found.dots if dot.group == group) for axis in "xy")
+            ax.text(x, y, f"{group + 1}", size=17, ha="center", va="center_baseline", bbox={"fc": "white", "ec": "none", "alpha": 0.8})
+        ax.margins(0.06)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        if folders:
+            side = {"loc": "upper left", "alignment": "left", "borderaxespad": 0}
+            ax.legend(bbox_to_anchor=(1.03, 1), title="形と色: フォルダ", markerscale=9 / size, **side)
+        figure.text(0.635, 1 - legend / height, "\n".join(lines), va="top", linespacing=1.5)
+        note = "点1つが文書1件。近い文書ほど、使われている言葉が似ています。" if found.dots else "文書が少なく、地図を描けません。"
+        others = f"描いていない文書: {found.left_out:,} 件（閲覧者を限ったもの、間引いたもの）" if found.left_out else ""
+        figure.text(0.02, 0.08 / height, f"{note}\n{others}".strip(), size=8.8, linespacing=1.5)
+        sizes = Counter(dot.group for dot in found.dots)
+        told = (f"{'・'.join(words)}（{sizes[group]} 件）" for group, words in enumerate(found.groups))
+        return _chart(figure, f"文書の地図: {len(found.dots)} 文書、{len(found.groups)} のまとまり。{'、'.join(told)}")
+
+
+def trace_chart(trace: Sequence[Step]) -> Chart:
+    """Draw the steps of an answer as bars on one line of time, one below the other, with what each of them found.
+
+    Args:
+        trace: ``Answer.trace``; steps follow each other.
+    """
+    ends = [*accumulate(step.seconds for step in trace)]
+    whole = max(ends, default=0.0) or 1.0
+    names = [_label(step.name) for step in trace]
+    left = 0.04 + 0.02 * max((len(line) for name in names for line in name.split("\n")), default=0)
+    with _style():
+        figure, ax = _axes(7.2, 0.55 * len(trace) + 0.75, left=left, right=0.97, top=0.1, bottom=0.6)
+        for place, (step, end) in enumerate(zip(trace, ends, strict=True)):
+            width = max(step.seconds, whole / 200)  # the shortest step is seen, too
+            ax.barh(place, width, 0.34, end - step.seconds, color=(BLUE, ORANGE)[place % 2], align="edge")
+            took = f"{step.seconds * 1000:,.1f} ミリ秒"
+            detail = _drawable(step.detail)
+            ax.text(0, place - 0.06, f"{took}　{detail[:35]}{'…' * (len(detail) > 35)}", va="bottom", size=8.8)
+        ax.set(xlim=(0, whole * 1.01), ylim=(len(trace) - 0.45, -0.55), xlabel="質問からの時間〔ミリ秒〕")
+        ax.set_yticks(range(len(trace)), names)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value * 1000:,g}")
+        ax.tick_params(axis="y", length=0, pad=9)
+        ax.spines["left"].set_visible(False)
+        told = (f"{n}. {s.name} {s.seconds * 1000:,.1f} ミリ秒" + f"（{s.detail}）" * bool(s.detail) for n, s in enumerate(trace, 1))
+        return _chart(figure, f"答えまでの道筋: {'→ '.join(told) or '記録なし'}")
+
+
 def _draw_row(ax: Any, place: int, result: KpiResult, text: dict[str, Any]) -> None:
     """Draw one KPI: the side of the bar that passes, the bar, the interval, the candidate and the baseline."""
     bar = result.kpi.bar
@@ -220,9 +293,14 @@ def _known() -> frozenset[int]:
     return frozenset(FT2Font(_font()).get_charmap())
 
 
+def _drawable(text: str) -> str:
+    """Return a text in one line; 〓 stands for a letter that the font does not have."""
+    return "".join(c if ord(c) in _known() else "〓" for c in " ".join(text.split()))
+
+
 def _label(text: str) -> str:
-    """Break a label into at most two lines of what fits; 〓 stands for a letter that the font does not have."""
-    shown = "".join(c if ord(c) in _known() else "〓" for c in " ".join(text.split()))
+    """Break a label into at most two lines of what fits."""
+    shown = _drawable(text)
     room = 32 if shown.isascii() else 16
     if len(shown) > 2 * room:
         shown = shown[: 2 * room - 1] + "…"

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from kit import views
 from kit.trust.durable import write_atomically
 
 
@@ -22,6 +23,16 @@ class Damage:
     """Files that nobody vouches for: what a kill left, or somebody put there. No damage."""
     files: int
     """Number of files that were read."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (mark, kind, path)
+            for mark, kind, paths in (("×", "中身が変わった", self.changed), ("×", "なくなった", self.missing), ("△", "記録にない", self.unlisted))
+            for path in paths
+        ]
+        if not rows:
+            return views.paragraphs("○ すべてのファイルが、書き込んだときの記録（SHA-256）と一致しました。")
+        return views.table(("", "状態", "ファイル"), rows, "書き込んだときの記録と一致しないファイル")
 
 
 def sha256(path: Path) -> str:
