@@ -261,8 +261,9 @@ class Store:
         grams = [token for token in question if not token.startswith("w:")]
         parts = ranking.measure(words, grams, [searched(row) for row in rows], statistics)
         scores = ranking.combine(parts)
-        # Equal scores keep the index's own order, which is stable for one state of the store.
-        best = sorted(range(len(rows)), key=lambda i: -scores[i])[: k + ranking.FOLDED]  # no others are folded or shown
+        # The index gives equal scores in any order.
+        order = sorted(range(len(rows)), key=lambda i: (-scores[i], rows[i]["document"], rows[i]["ordinal"]))
+        best = order[: k + ranking.FOLDED]  # no others are folded or shown
         hits = [Hit(_chunk(rows[i]), scores[i], 0, parts=parts[i]) for i in best]
         return ranking.ranked(ranking.folded(hits, question) if fold else hits, k)
 

@@ -21,6 +21,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
+from tests.bench.squad import read
+
 import kit
 from kit.answering.adaptive import DEEP, OTHER_WORDS, REMAINDER, Adaptive
 from kit.answering.extractive import Calibration
@@ -28,7 +30,6 @@ from kit.evaluation.metrics import contains
 from kit.knowledge import japanese
 from kit.knowledge.ranking import margin
 from kit.records import Block, Document, Place
-from tests.bench.squad import read
 
 JOINTS = ("か、また、", "？", "。あと、", "、それと")
 def words_alone(text: str, groups=japanese.synonym_groups) -> dict:
