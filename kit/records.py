@@ -6,8 +6,6 @@ All are frozen; functions take values and return values, and a returned value is
 Shares and probabilities are 0.0–1.0, times are seconds, money is yen, tokens are counted by the server.
 """
 
-import dataclasses
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,31 +82,12 @@ class Document:
         """All blocks, joined by newlines."""
         return "\n".join(block.text for block in self.blocks)
 
-    @property
-    def report(self) -> tuple[str, ...]:
-        """What was read, what was skipped and what is doubtful, one Japanese line each."""
-        if self.problem:
-            return (f"読めません: {self.problem}",)
-        places = [block.place for block in self.blocks]
-        asides = ("注", "コメント", "ノート", "図形", "ヘッダー", "フッター")
-        counts = (
-            ("頁", len({place.page for place in places if place.page})),
-            ("シート", len({place.sheet for place in places if place.sheet})),
-            ("スライド", len({place.slide for place in places if place.slide})),
-            ("行", len({(place.sheet, place.row) for place in places if place.row})),
-            *((f"件の{kind}", sum(block.text.startswith(f"{kind}: ") for block in self.blocks)) for kind in asides),
-            ("字", sum(len(block.text) for block in self.blocks)),
-        )
-        read = "、".join(f"{number:,}{unit}" for unit, number in counts if number)
-        skipped = (f"読まなかったもの: {line}" for line in self.skipped)
-        return (f"読んだもの: {read}", *skipped, *(f"疑わしいもの: {line}" for line in self.doubts))
-
     def _repr_html_(self) -> str:
         if self.problem:
             return views.paragraphs(f"× {self.name}: {self.problem}")
         rows = [(block.place.label, block.text[:80]) for block in self.blocks[:8]]
         shown = views.table(("場所", "本文（先頭）"), rows, f"{self.title}（{self.name}、{len(self.blocks)}箇所）")
-        return shown + views.paragraphs(*self.report)
+        return shown + views.paragraphs(*(f"△ {line}" for line in (*self.skipped, *self.doubts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,25 +389,6 @@ class Decision:
         ]
         head = views.paragraphs(f"判定: {self.outcome}", self.reason)
         return head + views.table(("KPI", "結果", "理由"), rows)
-
-
-def to_json(record: Any) -> Any:
-    """Turn a record (or a nest of them) into plain JSON values; paths, inf and nan become text.
-
-    Args:
-        record: A dataclass instance, or a tuple, list, dict or scalar that may hold some.
-    """
-    if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        return {field.name: to_json(getattr(record, field.name)) for field in dataclasses.fields(record)}
-    if isinstance(record, (list, tuple)):
-        return [to_json(item) for item in record]
-    if isinstance(record, dict):
-        return {str(key): to_json(value) for key, value in record.items()}
-    if isinstance(record, Path):
-        return record.as_posix()
-    if isinstance(record, float) and not math.isfinite(record):
-        return str(record)  # JSON has no inf and nan; float() reads the text back
-    return record
 
 
 def _evidence(items: list[dict[str, Any]]) -> tuple[Evidence, ...]:

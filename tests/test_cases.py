@@ -10,7 +10,8 @@ from hypothesis import example, given, settings, strategies as st
 from kit.errors import DataError
 from kit.evaluation.cases import cases_sha256, check_overlap, read_cases, read_squad
 from kit.evaluation.sheets import tidy
-from kit.records import Case, Evidence, Place, to_json
+from kit.records import Case, Evidence, Place
+from kit.trust.durable import to_json
 from tests.tables import HEADER, refusal, write_csv, write_lines, write_xlsx
 
 

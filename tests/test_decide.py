@@ -12,9 +12,9 @@ from kit.errors import LedgerError, RunError, SealError
 from kit.evaluation.decide import decide, decide_again, read_decision
 from kit.evaluation.evaluate import JOURNAL, evaluate, rows_sha256
 from kit.evaluation.runs import read_evaluation
-from kit.records import Kpi, to_json
+from kit.records import Kpi
 from kit.trust import ledger
-from kit.trust.durable import canonical
+from kit.trust.durable import canonical, to_json
 from kit.trust.seal import fingerprint, seal
 from tests.evaluations import RIGHT, Oracle, make_answer, make_cases, make_criteria, sealed_run, wrong_arm
 

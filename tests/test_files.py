@@ -11,6 +11,7 @@ import pytest
 from kit.errors import DataError
 from kit.knowledge import files
 from kit.knowledge.files import load
+from kit.knowledge.reading import report
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def test_date_and_report_come_with_the_document(folder):
     folder("a.png", b"\x89PNG")
     (broken, read) = load(root)
     assert read.date == "2024-04-01"
-    assert read.report == ("読んだもの: 2行、28字",)
-    assert broken.report[0].startswith("読めません: 対応していない形式")
+    assert report(read) == ("読んだもの: 2行、28字",)
+    assert report(broken)[0].startswith("読めません: 対応していない形式")
     doubtful = dataclasses.replace(read, skipped=("図。",), doubts=("文字。",))
-    assert doubtful.report[1:] == ("読まなかったもの: 図。", "疑わしいもの: 文字。")
+    assert report(doubtful)[1:] == ("読まなかったもの: 図。", "疑わしいもの: 文字。")

@@ -11,7 +11,8 @@ from scipy.stats import binom
 from kit.evaluation import statistics
 from kit.evaluation.gate import Sample, is_broken, judge, point, score, show, values
 from kit.evaluation.metrics import METRICS
-from kit.records import OPEN_STATES, Kpi, to_json
+from kit.records import OPEN_STATES, Kpi
+from kit.trust.durable import to_json
 from tests.evaluations import RIGHT, make_cases, make_criteria, make_row
 
 OWN_FAILURES = ("wrong_format", "model_error", "timeout")

@@ -4,7 +4,8 @@ import json
 
 from kit.knowledge import reading
 from kit.knowledge.reading import FileReading, ReadingReport
-from kit.records import Block, Document, Place, to_json
+from kit.records import Block, Document, Place
+from kit.trust.durable import to_json
 
 READ = Document("1", "a/規程.DOCX", "規程", (Block("12345", Place()), Block("678", Place())), date="2025-04-01")
 DOUBTFUL = Document("2", "b.pdf", "b", (Block("1", Place()),), doubts=("2頁は画像です。", "<i>"))

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from kit.knowledge.files import load
+from kit.knowledge.reading import report
 from kit.knowledge.texts import share_readable
 from kit.knowledge.worker import PARSE_SECONDS
 
@@ -34,7 +35,7 @@ def read_all(folder, names=None):
     documents, before = {}, time.monotonic()
     for document in load(folder):
         assert document.name not in documents
-        assert len(document.report) == 1 if document.problem else document.report[0].startswith("読んだもの: ")
+        assert len(report(document)) == 1 if document.problem else report(document)[0].startswith("読んだもの: ")
         assert time.monotonic() - before < 3 * PARSE_SECONDS + 5, document.name
         documents[document.name] = document
         before = time.monotonic()

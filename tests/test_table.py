@@ -14,7 +14,7 @@ from kit.trust import checksums
 
 def row(name, edition):
     texts = {name: f"{edition}" for name in ("document_id", "title", "text", "place", "words")}
-    return {**texts, "id": f"{name}{edition}", "document": name, "readers": "|everyone|", "date": "", "ordinal": 0}
+    return {**texts, "id": f"{name}{edition}", "document": name, "readers": "|everyone|", "date": "", "parent": "", "ordinal": 0, "start": 0, "end": 0}
 
 
 def put(table, name, edition):

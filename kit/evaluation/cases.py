@@ -18,8 +18,8 @@ from kit.errors import DataError
 from kit.evaluation import sheets
 from kit.evaluation.metrics import comparable
 from kit.evaluation.sheets import Entry, Problems, suggestion, tidy, unreadable
-from kit.records import READER_NAME, Case, Evidence, Place, place_from_json, to_json
-from kit.trust.durable import canonical
+from kit.records import READER_NAME, Case, Evidence, Place, place_from_json
+from kit.trust.durable import canonical, to_json
 
 _SHOWN = 10
 _MODEL = to_json(Case("番号", "質問", (("言い方",),), (Evidence("文書名", Place(headings=("見出し",))),)))

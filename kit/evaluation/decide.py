@@ -15,9 +15,9 @@ from kit.evaluation.cases import cases_sha256, read_cases
 from kit.evaluation.evaluate import JOURNAL, rows_sha256
 from kit.evaluation.metrics import METRICS
 from kit.evaluation.runs import read_evaluation, require_file
-from kit.records import Criteria, Decision, Evaluation, Seal, to_json
+from kit.records import Criteria, Decision, Evaluation, Seal
 from kit.trust import ledger, seal
-from kit.trust.durable import canonical, read, write_atomically
+from kit.trust.durable import canonical, read, to_json, write_atomically
 
 _VERSIONS = ("lancedb", "sudachipy", "sudachidict-core", "scipy", "statsmodels", "papermill")
 _UNCHECKED = "判定ファイルだけから作成しました。台帳が手元にないため、台帳との照合はしていません。"

@@ -15,9 +15,9 @@ from kit.answering.rag import KeywordSearch
 from kit.errors import DataError, KitError, SealError, UnreachableError
 from kit.evaluation.cases import cases_sha256
 from kit.evaluation.metrics import METRICS
-from kit.records import Answer, Case, Criteria, Evaluation, Evidence, Row, Seal, State, to_json
+from kit.records import Answer, Case, Criteria, Evaluation, Evidence, Row, Seal, State
 from kit.trust import ledger
-from kit.trust.durable import JsonLines, Record, canonical, write_atomically
+from kit.trust.durable import JsonLines, Record, canonical, to_json, write_atomically
 from kit.trust.seal import today
 
 JOURNAL = "rows.jsonl"

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kit import views
-from kit.records import Answer, Citation, place_from_json, to_json
-from kit.trust.durable import JsonLines, read
+from kit.records import Answer, Citation, place_from_json
+from kit.trust.durable import JsonLines, read, to_json
 
 Verdict = Literal["good", "bad"]
 VERDICTS: dict[Verdict, str] = {"good": "👍 役に立った", "bad": "👎 誤り・不足"}

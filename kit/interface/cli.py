@@ -97,8 +97,8 @@ def _init(options: argparse.Namespace) -> Result:
 
 
 def _check(options: argparse.Namespace) -> Result:
-    from kit.records import to_json
     from kit.trust.check import check
+    from kit.trust.durable import to_json
 
     result = check()
     return {"ok": result.ok, **to_json(result)}, str(result)
@@ -130,8 +130,8 @@ def _ask(options: argparse.Namespace) -> Result:
     from kit.answering.rag import Rag
     from kit.interface.project import find_project
     from kit.interface.steps import open_store
-    from kit.records import to_json
     from kit.serving.server import running
+    from kit.trust.durable import to_json
 
     if not options.question.strip():
         raise DataError("質問が空です。", "質問の文を渡していません。", '例: kit ask フォルダ "年休は何日もらえますか"')
@@ -153,7 +153,7 @@ def _store(options: argparse.Namespace) -> Result:
     from kit.interface.steps import build_store, forget_document
     from kit.interface.widgets import Bar
     from kit.knowledge.store import Store
-    from kit.records import to_json
+    from kit.trust.durable import to_json
 
     action, folder, name = _store_words([options.action, *filter(None, (options.folder, options.name))])
     project = find_project(folder)
@@ -250,9 +250,9 @@ def _share(options: argparse.Namespace, users: int) -> Result:
 
 
 def _models(options: argparse.Namespace) -> Result:
-    from kit.records import to_json
     from kit.serving.catalogue import recommend
     from kit.serving.fetch import fetch
+    from kit.trust.durable import to_json
 
     if options.action == "recommend":
         found = recommend(gpu_gb=options.gpu, context=options.context, users=options.users)
@@ -284,8 +284,8 @@ def _seal(options: argparse.Namespace) -> Result:
 
 def _decide(options: argparse.Namespace) -> Result:
     from kit.evaluation.decide import decide_again
-    from kit.records import to_json
     from kit.reporting.wording import label
+    from kit.trust.durable import to_json
 
     decision = decide_again(options.run)
     lines = [f"判定: {decision.outcome}", decision.reason]

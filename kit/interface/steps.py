@@ -19,8 +19,8 @@ from kit.knowledge.reading import FileReading, ReadingReport
 from kit.knowledge.reports import Added, Erasure
 from kit.knowledge.store import Store
 from kit.prices import read_prices
-from kit.records import Document, Seal, to_json
-from kit.trust.durable import write_atomically
+from kit.records import Document, Seal
+from kit.trust.durable import to_json, write_atomically
 from kit.trust.egress import check_url
 from kit.trust.seal import seal
 

@@ -27,7 +27,8 @@ from kit.knowledge.erasure import certify
 from kit.knowledge.files import check_readers
 from kit.knowledge.reports import Added, Erasure, Health
 from kit.knowledge.table import Row, Table, among, between, every
-from kit.records import EVERYONE, Chunk, Document, Hit, place_from_json, to_json
+from kit.records import EVERYONE, Chunk, Document, Hit, place_from_json
+from kit.trust.durable import to_json
 
 CANDIDATES = 50
 """Chunks fetched from the full-text index before rescoring; the gold chunk was among them in 99 % of JSQuAD."""

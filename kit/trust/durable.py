@@ -1,7 +1,9 @@
 """Files that survive a kill: append-only JSON lines and whole files written atomically."""
 
+import dataclasses
 import fcntl
 import json
+import math
 import os
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -17,6 +19,25 @@ def canonical(value: Any) -> str:
     stored = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
     # Through JSON and back, because lone surrogates and keys that are numbers do not come back as they went.
     return json.dumps(json.loads(stored), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def to_json(record: Any) -> Any:
+    """Turn a record (or a nest of them) into plain JSON values; paths, inf and nan become text.
+
+    Args:
+        record: A dataclass instance, or a tuple, list, dict or scalar that may hold some.
+    """
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {field.name: to_json(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    if isinstance(record, (list, tuple)):
+        return [to_json(item) for item in record]
+    if isinstance(record, dict):
+        return {str(key): to_json(value) for key, value in record.items()}
+    if isinstance(record, Path):
+        return record.as_posix()
+    if isinstance(record, float) and not math.isfinite(record):
+        return str(record)  # JSON has no inf and nan; float() reads the text back
+    return record
 
 
 def read(path: Path) -> list[Record]:

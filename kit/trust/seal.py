@@ -6,9 +6,9 @@ from pathlib import Path
 
 from kit import settings
 from kit.errors import SealError
-from kit.records import Criteria, Seal, to_json
+from kit.records import Criteria, Seal
 from kit.trust import ledger
-from kit.trust.durable import canonical
+from kit.trust.durable import canonical, to_json
 
 
 def today() -> str:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from kit.evaluation.cases import read_cases, read_squad
-from kit.records import to_json
+from kit.trust.durable import to_json
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[2] / "shared" / "data"
