@@ -94,6 +94,13 @@ def combine(parts: Sequence[Parts], likeness: float = 0.0) -> list[float]:
     ]
 
 
+def scored(hits: Sequence[Hit], likeness: float = 0.0) -> list[Hit]:
+    """Return hits with the scores that their parts combine to, best first."""
+    scores = combine([hit.parts for hit in hits if hit.parts], likeness)
+    # Equal scores keep the index's own order, which is stable for one state of the store.
+    return sorted((replace(hit, score=score) for hit, score in zip(hits, scores, strict=True)), key=lambda hit: -hit.score)
+
+
 def folded(hits: Sequence[Hit], question: Iterable[str]) -> list[Hit]:
     """Put near-duplicates and editions under one hit, the newest on top.
 

@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import reduce
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.errors import KitError, RunError, StoreError
+from kit.knowledge.rows import Row, embedded, embedder_of, rows_of, with_vectors
 from kit.trust import checksums
 
 _TEXT = ("id", "document_id", "document", "title", "text", "place", "readers", "date", "words")
@@ -24,7 +25,6 @@ _KEPT_TAGS = 10
 _MOST_HEALS = 32
 _HINT = frozenset({"latest_version_hint.json"})  # Lance writes it over and over, and does without it
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.s3fs", "fuse.rclone"}
-Row = dict[str, Any]
 
 
 class Table:
@@ -33,13 +33,14 @@ class Table:
     Args:
         folder: The store's folder; made where absent.
         dimensions: Length of the vectors; 0 where no embedder is configured. Counts when the table is made.
+        embedder: Identity and name of the model that makes the vectors; likewise.
         network: Whether a network file system is all right: there, neither lock nor sync can be relied on.
 
     Raises:
         StoreError: The folder cannot be used, or holds a table that no version of can be read.
     """
 
-    def __init__(self, folder: Path, *, dimensions: int = 0, network: bool = False) -> None:
+    def __init__(self, folder: Path, *, dimensions: int = 0, embedder: Sequence[str] = ("", ""), network: bool = False) -> None:
         self.folder = folder
         self._table: Any
         self.healed: tuple[str, ...] = ()
@@ -54,7 +55,7 @@ class Table:
             if not self._exists():
                 with self.locked():
                     if not self._exists():
-                        self._create(dimensions)
+                        self._create(dimensions, embedder)
             self._open()
         try:
             with self.writing(patient=False) as alone, store_errors(folder):
@@ -75,6 +76,13 @@ class Table:
         with store_errors(self.folder):
             self._table.checkout_latest()
             return int(self._table.count_rows())
+
+    @property
+    def embedder(self) -> tuple[str, str]:
+        """Identity and name of the model that made the newest state's vectors; "" where it has none."""
+        with store_errors(self.folder):
+            self._table.checkout_latest()
+            return embedder_of(self._table.schema)
 
     def rows(self, columns: Sequence[str], where: Any = None) -> list[Row]:
         """Read some columns of all rows, or of those that fit an expression, in the newest state."""
@@ -101,16 +109,14 @@ class Table:
         with store_errors(self.folder):
             self._table.checkout_latest()
             search = self._table.search(MatchQuery(" ".join(words), "words"), query_type="fts")
-            found: list[Row] = search.where(where, prefilter=True).limit(limit).to_arrow().to_pylist()
-        return found
+            return rows_of(search.where(where, prefilter=True).limit(limit).to_arrow())
 
-    def near(self, vector: Sequence[float], limit: int, where: Any) -> list[Row]:
-        """Return the rows whose vectors are nearest to one, with ``_distance`` (1 - cosine)."""
+    def near(self, vector: Iterable[float], limit: int, where: Any) -> list[Row]:
+        """Return the rows whose vectors are nearest to one, all of length 1 or 0, with ``_distance`` (1 - cosine)."""
         with store_errors(self.folder):
             self._table.checkout_latest()
-            search = self._table.search(list(vector), vector_column_name="vector").distance_type("cosine")
-            found: list[Row] = search.where(where, prefilter=True).limit(limit).to_arrow().to_pylist()
-        return found
+            search = self._table.search(list(vector), vector_column_name="vector").distance_type("dot")
+            return rows_of(search.where(where, prefilter=True).limit(limit).to_arrow())
 
     def replace(self, rows: Sequence[Row], documents: Sequence[str]) -> None:
         """Put rows in the place of all rows of some documents, in one commit: a kill leaves the old state or the new."""
@@ -127,6 +133,24 @@ class Table:
                     .when_not_matched_by_source_delete(among("document", documents))
                     .execute(list(rows))
                 )
+            self._sync()
+
+    def embed(self, vectors: Callable[[list[Row]], Any], dimensions: int, embedder: Sequence[str]) -> None:
+        """Give every row a new vector, in one commit.
+
+        Args:
+            vectors: Takes rows, returns an array of shape (rows, dimensions).
+            dimensions: Length of a vector.
+            embedder: Identity and name of the model.
+        """
+        with store_errors(self.folder):
+            self._table.checkout_latest()
+            schema = with_vectors(self._table.schema, dimensions, embedder)
+            plain = self._table.search().select(schema.names[:-1]).limit(None).to_batches(1_000)
+            reader = embedded(plain, schema, vectors)
+            self._database.create_table("chunks", reader, schema=schema, mode="overwrite")
+            self._table = self._database.open_table("chunks")
+            self._make_indices()
             self._sync()
 
     def index(self) -> None:
@@ -237,14 +261,12 @@ class Table:
         folder = self.folder / "chunks.lance"
         return any(folder.glob("_versions/*.manifest")) or any(folder.glob("data/*"))
 
-    def _create(self, dimensions: int) -> None:
+    def _create(self, dimensions: int, embedder: Sequence[str]) -> None:
         import pyarrow as pa
 
         fields = [pa.field(name, pa.string(), nullable=False) for name in _TEXT]
         fields.append(pa.field("ordinal", pa.int32(), nullable=False))
-        if dimensions:
-            fields.append(pa.field("vector", pa.list_(pa.float32(), dimensions)))
-        self._database.create_table("chunks", schema=pa.schema(fields))
+        self._database.create_table("chunks", schema=with_vectors(pa.schema(fields), dimensions, embedder))
 
     def _make_indices(self) -> None:
         from lancedb.index import FTS, Bitmap
