@@ -15,7 +15,7 @@ from kit.knowledge.store import Store
 from kit.records import EVERYONE, Block, Document, Place
 
 TRAVEL = "出張の日当は一般職が2,200円、課長職が2,800円とする。"
-LEAVE = "半日単位の年次有給休暇は、1年度につき12回を限度として取得できる。"
+LEAVE = "半日単位の休暇は、1年度につき12回を限度として取得できる。"
 SALARY = "役員報酬の改定案は三月に審議する。"
 
 
@@ -232,6 +232,8 @@ def test_new_vectors_take_the_place_of_the_old_and_can_be_taken_back(store, othe
     again = Store(store.path, embedder=other)
     assert again.add([document("new.txt", LEAVE)]).new == 1
     assert store.rollback(store.tags()[-2]).endswith("embed")
+    with pytest.raises(StoreError, match="other"):
+        store.weigh(1.0)
     assert names(store.search("出張の日当")) == ["travel.txt"]  # by words alone, for these vectors are the first model's
     assert Store(store.path, embedder=model).add([document("new.txt", LEAVE)]).new == 1
     assert not store.verify().changed

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FEWEST, _MOST = 20, 50_000
 """Chunks; of a larger store, so many are drawn."""
 _TOKENS = 50_000
-_BATCH, _TEMPERATURE, _RATE = 256, 0.05, 0.003
+_BATCH, _TEMPERATURE, _RATE = 256, 0.05, 0.001
 _TITLES, _KEPT = 0.1, 0.1
 """Share of the pairs that ask by title and headings, and of those whose sentence stays in its chunk."""
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -114,7 +114,7 @@ def _learned(
     from torch.nn.functional import cross_entropy, embedding_bag, normalize
 
     table = torch.tensor(vectors, requires_grad=True)
-    optimiser = torch.optim.Adam([table], lr=_RATE)
+    optimiser = torch.optim.Adam([table], lr=_RATE, fused=True)
     usable = [parts for parts in chunks if sum(map(len, parts)) > 3]
 
     def encoded(texts: Sequence[Numbers]) -> Any:

@@ -230,10 +230,11 @@ class Store:
         """Keep a weight with the store (see ``kit.fit_weight``, which finds it).
 
         Raises:
-            DataError: The store was opened without an embedding model.
+            StoreError: The store was opened without an embedding model, or its vectors are another model's.
         """
         if not self._embedder:
             raise mismatch(self.path, self._table.embedder[1], None)
+        self._check_embedder()
         with self._table.writing():
             write_weight(self.path, self._embedder.identity, weight)
 

@@ -53,28 +53,30 @@ def ranks(hits: Sequence, gold: frozenset[str]) -> float:
     return next((rank for rank, name in enumerate(found, 1) if name in gold), np.inf)
 
 
-def asked(store: kit.Store, question: Question, gold: Sequence[Passage], weight: float, idf) -> list[float]:
-    """Return the gold passage's rank by words, by vectors and by both, its idf coverage, and milliseconds by words and by both."""
+def asked(store: kit.Store, question: Question, gold: Sequence[Passage], idf) -> list[float]:
+    """Return idf coverage by the gold passage, ms by words and by both; its ranks by words, by vectors, by both at each of WEIGHTS."""
     begun = time.perf_counter()
     words = ranking.scored(store.candidates(question.text, CANDIDATES))
     between = time.perf_counter()
     near = store.candidates(question.text, CANDIDATES, near=True)
-    hybrid = ranking.scored(near, weight)
+    hybrids = [ranking.scored(near, weight) for weight in WEIGHTS]
     ended = time.perf_counter()
     vectors = sorted(near, key=lambda hit: -hit.parts.likeness)
     tokens = japanese.query(question.text)
     texts = [japanese.union(japanese.normalise(passage.whole)) for passage in gold]
     covered = max((ranking.coverage(tokens, text, idf) for text in texts), default=0.0)
-    places = [ranks(hits, question.gold) for hits in (words, vectors, hybrid)]
-    return [*places, covered, (between - begun) * 1000, (ended - between) * 1000]
+    places = [ranks(hits, question.gold) for hits in (words, vectors, *hybrids)]
+    return [covered, (between - begun) * 1000, (ended - between) * 1000, *places]
 
 
-def compared(rank: np.ndarray, clusters: np.ndarray) -> dict:
-    """Compare three columns of ranks: words, vectors, hybrid."""
+def compared(rank: np.ndarray, clusters: np.ndarray, weight: float) -> dict:
+    """Compare columns of ranks: words, vectors, hybrid at each of WEIGHTS."""
+    by_weight = [float((column <= 1).mean()) for column in rank[:, 2:].T]
+    rank = rank[:, [0, 1, 2 + WEIGHTS.index(weight)]]
     found = {f"r{k}": rank <= k for k in (1, 5)}
     result = {kind: {k: float(ok[:, i].mean()) for k, ok in found.items()} for i, kind in enumerate(("words", "vectors", "hybrid"))}
     gains = {k: paired_gain(ok[:, 2] * 1.0 - ok[:, 0], clusters, np.random.default_rng(0)) for k, ok in found.items()}
-    return result | {"gain": {k: dict(zip(("mean", "low", "high"), gain, strict=True)) for k, gain in gains.items()}}
+    return result | {"r1_by_weight": by_weight, "gain": {k: dict(zip(("mean", "low", "high"), gain, strict=True)) for k, gain in gains.items()}}
 
 
 def measured(passages: Sequence[Passage], questions: Sequence[Question], embedder: str, weight: float) -> dict:
@@ -82,12 +84,12 @@ def measured(passages: Sequence[Passage], questions: Sequence[Question], embedde
         store, fit_s, embed_s = built(passages, Path(folder), embedder)
         idf = store.statistics().idf
         named = {passage.name: passage for passage in passages}
-        table = np.array([asked(store, q, [named[name] for name in q.gold], weight, idf) for q in questions])
+        table = np.array([asked(store, q, [named[name] for name in q.gold], idf) for q in questions])
     clusters = np.unique([question.cluster for question in questions], return_inverse=True)[1]
-    low = np.argsort(table[:, 3], kind="stable")[: max(1, round(LOW * len(table)))]
-    times = {"words_p50_ms": float(np.median(table[:, 4])), "hybrid_p50_ms": float(np.median(table[:, 5]))}
-    result = {"questions": len(questions), "fit_cpu_s": fit_s, "embed_cpu_s": embed_s, **times, **compared(table[:, :3], clusters)}
-    return result | {"low10": compared(table[low, :3], clusters[low])}
+    low = np.argsort(table[:, 0], kind="stable")[: max(1, round(LOW * len(table)))]
+    times = {"words_p50_ms": float(np.median(table[:, 1])), "hybrid_p50_ms": float(np.median(table[:, 2]))}
+    result = {"questions": len(questions), "fit_cpu_s": fit_s, "embed_cpu_s": embed_s, **times, **compared(table[:, 3:], clusters, weight)}
+    return result | {"low10": compared(table[low, 3:], clusters[low], weight)}
 
 
 def fitted(docs: Path, qa: Path, embedder: str, number: int) -> dict:
@@ -106,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*")
     parser.add_argument("--fit", nargs=2, type=Path, metavar=("DOCS", "QA"))
-    parser.add_argument("--weight", type=float, default=0.1, help="instead of --fit")
+    parser.add_argument("--weight", type=float, choices=WEIGHTS, default=0.1, help="instead of --fit")
     parser.add_argument("--questions", type=int, default=0, help="0 = all; otherwise every n-th, so many")
     parser.add_argument("--embedder", default="", help="a folder; fitted on each set's own chunks where absent")
     parser.add_argument("--json", action="store_true")
