@@ -12,6 +12,7 @@ from kit.evaluation.criteria import read_criteria as read_criteria
 from kit.evaluation.decide import decide as decide, read_decision as read_decision
 from kit.evaluation.depths import compare_depths as compare_depths
 from kit.evaluation.evaluate import evaluate as evaluate, rehearse as rehearse
+from kit.evaluation.fusion import fit_weight as fit_weight
 from kit.evaluation.recall import measure_recall as measure_recall
 from kit.evaluation.runs import read_evaluation as read_evaluation
 from kit.improving.adapters import SHAPES as SHAPES, adapter_size as adapter_size, train_tiny as train_tiny
@@ -32,6 +33,7 @@ from kit.interface.templates import init as init
 from kit.interface.widgets import Bar as Bar, form as form
 from kit.knowledge.atlas import corpus_map as corpus_map
 from kit.knowledge.files import load as load
+from kit.knowledge.fitting import fit_embedder as fit_embedder
 from kit.knowledge.store import Store as Store
 from kit.prices import read_prices as read_prices
 from kit.reporting.charts import (

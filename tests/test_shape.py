@@ -21,7 +21,7 @@ MOST_LINES, MOST_CODE_LINES = 400, 9_500
 SURFACE = [
     "SHAPES", "Bar", "ExtractiveReader", "KeywordSearch", "LLMReader", "Rag", "Store", "about", "adapter_size",
     "answers", "arms", "ask", "attribute", "best_replay", "build_store", "calibrate", "check", "compare_depths", "connect",
-    "corpus_map", "cost", "decide", "decided_run", "depth_chart", "evaluate", "find_project", "form", "give_feedback", "init", "inspect_model", "kpi_chart", "load",
+    "corpus_map", "cost", "decide", "decided_run", "depth_chart", "evaluate", "find_project", "fit_embedder", "fit_weight", "form", "give_feedback", "init", "inspect_model", "kpi_chart", "load",
     "load_chart", "load_test", "local_models", "map_chart", "measure_recall", "open_run", "open_store", "propose", "read_cases", "read_criteria", "read_decision", "read_development",
     "read_evaluation", "read_feedback", "read_prices", "reading_report", "recommend", "rehearse", "running", "scenario", "seal", "serve", "settings", "show", "trace_chart", "train_tiny", "write_summary",
 ]  # fmt: skip
@@ -29,7 +29,7 @@ LIGHT = {"yaml", "numpy", "aiohttp", "yarl", "fastjsonschema"}
 """Third parties that may be imported with their module; every other one only inside functions."""
 HOMES = {
     "lancedb": {"knowledge/table.py"},
-    "pyarrow": {"knowledge/table.py"},
+    "pyarrow": {"knowledge/table.py", "knowledge/rows.py"},
     "sudachipy": {"knowledge/japanese.py"},
     "sentence_transformers": {"knowledge/embedding.py"},
     "pypdfium2": {"knowledge/pdf.py"},
@@ -39,7 +39,7 @@ HOMES = {
     "jinja2": {"reporting/summary.py"},
     "aiohttp": {"serving/wire.py", "serving/gateway.py"},
     "fastjsonschema": {"serving/rules.py"},
-    "torch": {"improving/adapters.py"},
+    "torch": {"improving/adapters.py", "knowledge/fitting.py"},
     "peft": {"improving/adapters.py"},
     "transformers": {"improving/adapters.py"},
     "huggingface_hub": set(),  # only in the child process that fetches a model

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from kit.errors import DataError, StoreError
 from kit.knowledge.chunks import split
-from kit.knowledge.store import Store, index_text
+from kit.knowledge.rows import index_text
+from kit.knowledge.store import Store
 from kit.records import EVERYONE, Block, Document, Place
 
 ROOT = Path(__file__).parents[1]

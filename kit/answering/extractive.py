@@ -15,7 +15,7 @@ from kit import views
 from kit.answering.hints import find_span
 from kit.knowledge import japanese
 from kit.knowledge.ranking import bm25, coverage, margin
-from kit.knowledge.store import index_text
+from kit.knowledge.rows import index_text
 from kit.records import Answer, Chunk, Citation, Hit, Step
 
 NOT_FOUND = "資料に見当たりません。"

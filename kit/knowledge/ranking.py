@@ -151,6 +151,14 @@ def combine(parts: Sequence[Parts], likeness: float = 0.0) -> list[float]:
     ]
 
 
+def scored(hits: Sequence[Hit], likeness: float = 0.0) -> list[Hit]:
+    """Return hits with the scores that their parts combine to, best first."""
+    scores = combine([hit.parts for hit in hits if hit.parts], likeness)
+    # The index gives equal scores in any order.
+    found = (replace(hit, score=score) for hit, score in zip(hits, scores, strict=True))
+    return sorted(found, key=lambda hit: (-hit.score, hit.chunk.document, hit.chunk.ordinal))
+
+
 def folded(hits: Sequence[Hit], question: Iterable[str]) -> list[Hit]:
     """Put near-duplicates and editions under one hit, the newest on top.
 

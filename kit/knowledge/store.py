@@ -10,12 +10,11 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from kit import views
 from kit.errors import DataError
@@ -23,17 +22,17 @@ from kit.knowledge import japanese, ranking
 from kit.knowledge.chunks import split
 from kit.knowledge.corpus import Corpus, Statistics, searched
 from kit.knowledge.disk import locked, store_errors, writable
+from kit.knowledge.embedding import Embedder, Vectors, mismatch, read_weight, write_weight
 from kit.knowledge.erasure import certify
 from kit.knowledge.files import check_readers
 from kit.knowledge.reports import Added, Erasure, Health
-from kit.knowledge.table import Row, Table, among, between, every
-from kit.records import EVERYONE, Chunk, Document, Hit, place_from_json
-from kit.trust.durable import to_json
+from kit.knowledge.rows import CHUNK, Row, chunk_of, readers_of, row_of, text_of
+from kit.knowledge.table import Table, among, between, every
+from kit.records import EVERYONE, Chunk, Document, Hit
 
 CANDIDATES = 50
 """Chunks fetched from the full-text index before rescoring; the gold chunk was among them in 99 % of JSQuAD."""
 _BATCH_DOCUMENTS = 50
-_CHUNK = [field.name for field in fields(Chunk)]
 _COUNTED = ["title", "place", "text", "words", "readers"]
 
 
@@ -42,15 +41,21 @@ class Store:
 
     Args:
         path: The store's folder; made where absent.
+        embedder: Folder of the embedding model whose vectors the store holds; "" searches by words only.
         network: Whether a network file system is all right (see ``Table``).
 
     Raises:
-        StoreError: The folder cannot be opened as a store.
+        DataError: The embedding model cannot be used.
+        StoreError: The folder cannot be opened as a store, or its vectors are another model's.
     """
 
-    def __init__(self, path: str | Path, *, network: bool = False) -> None:
+    def __init__(self, path: str | Path, *, embedder: str | Path = "", network: bool = False) -> None:
         self.path = Path(path)
-        self._table = Table(self.path, network=network)
+        self._embedder = Embedder(embedder) if embedder else None
+        made = (self._embedder.identity, self._embedder.name) if self._embedder else ("", "")
+        self._table = Table(self.path, dimensions=self._embedder.dimensions if self._embedder else 0, embedder=made, network=network)
+        if self._embedder:
+            self._check_embedder(embedder)
         with store_errors(self.path):
             self._corpus = Corpus(self.path / "corpus.sqlite")
 
@@ -153,10 +158,29 @@ class Store:
                 self._table.acknowledged.dismiss()
         return replace(added, removed=gone)
 
-    def chunks(self, document: str) -> list[Chunk]:
-        """Return all chunks of one document in order, whoever may read it: for the operator, not for answers."""
-        rows = self._table.rows(_CHUNK, among("document", [document]))
-        return sorted((_chunk(row) for row in rows), key=lambda chunk: chunk.ordinal)
+    def embed(self, embedder: str | Path) -> None:
+        """Give every chunk a vector of this model, in the place of another's, and search with it from now on.
+
+        The weight of the vectors is 0 until ``kit.fit_weight`` has shown that they help.
+
+        Args:
+            embedder: Folder of the embedding model.
+
+        Raises:
+            DataError: The model cannot be used.
+        """
+        model = Embedder(embedder)
+        with self._writing("embed"):
+            self._tag()
+            self._table.embed(lambda rows: model.passages([text_of(row) for row in rows]), model.dimensions, (model.identity, model.name))
+            with store_errors(self.path):
+                self._corpus.at(self._table.version)
+            self._embedder = model
+
+    def chunks(self, document: str = "") -> list[Chunk]:
+        """Return all chunks of one document or of all ("") in order, whoever may read them: for the operator, not for answers."""
+        rows = self._table.rows(CHUNK, among("document", [document]) if document else None)
+        return sorted((chunk_of(row) for row in rows), key=lambda chunk: (chunk.document, chunk.ordinal))
 
     def remove(self, names: Sequence[str]) -> None:
         """Take documents out of search by name. Their bytes leave the disk only with ``forget``."""
@@ -231,6 +255,25 @@ class Store:
                 self._recount()
         return chosen
 
+    @property
+    def weight(self) -> float:
+        """What the likeness of the vectors counts beside the words (``ranking.combine``): 0 until it was shown to help."""
+        if not self._embedder or self._table.embedder[0] != self._embedder.identity:
+            return 0.0
+        return read_weight(self.path, self._embedder.identity)
+
+    def weigh(self, weight: float) -> None:
+        """Keep a weight with the store (see ``kit.fit_weight``, which finds it).
+
+        Raises:
+            StoreError: The store was opened without an embedding model, or its vectors are another model's.
+        """
+        if not self._embedder:
+            raise mismatch(self.path, self._table.embedder[1], None)
+        self._check_embedder()
+        with self._table.writing():
+            write_weight(self.path, self._embedder.identity, weight)
+
     def tags(self) -> list[str]:
         """Return the names of the states that can be gone back to, oldest first: one before each of the last changes."""
         return self._table.tags()
@@ -255,23 +298,32 @@ class Store:
         Raises:
             DataError: ``as_user`` is not a valid reader name.
         """
+        weight = self.weight
+        hits = ranking.scored(self.candidates(query, max(CANDIDATES, k), as_user, documents, since, until, near=weight > 0), weight)
+        return ranking.ranked(ranking.folded(hits, japanese.query(query)) if fold else hits, k)
+
+    def candidates(
+        self, query: str, limit: int, as_user: str = "", documents: str = "", since: str = "", until: str = "", *, near: bool = False
+    ) -> list[Hit]:
+        """Find what ``search``, with the same arguments, ranks: hits with the parts of a score, yet without score and rank.
+
+        There are ``limit`` at most by words, and with ``near`` as many again by vectors.
+        """
         statistics = self.statistics()
-        rows = self._candidates(query, max(CANDIDATES, k), statistics, as_user, documents, since, until)
+        vector = self._embedder.query(query) if near and self._embedder else None
+        rows = self._candidates(query, limit, statistics, as_user, documents, since, until, vector)
         question = japanese.query(query)
         words = [token[2:] for token in question if token.startswith("w:")]
         grams = [token for token in question if not token.startswith("w:")]
         parts = ranking.measure(words, grams, [searched(row) for row in rows], statistics)
-        scores = ranking.combine(parts)
-        # The index gives equal scores in any order.
-        order = sorted(range(len(rows)), key=lambda i: (-scores[i], rows[i]["document"], rows[i]["ordinal"]))
-        best = order[: k + ranking.FOLDED]  # no others are folded or shown
-        hits = [Hit(_chunk(rows[i]), scores[i], 0, parts=parts[i]) for i in best]
-        return ranking.ranked(ranking.folded(hits, question) if fold else hits, k)
+        if vector is not None:
+            parts = [replace(part, likeness=float(row["vector"] @ vector)) for part, row in zip(parts, rows, strict=True)]
+        return [Hit(chunk_of(row), 0.0, 0, parts=part) for part, row in zip(parts, rows, strict=True)]
 
     def keyword_search(self, query: str, *, k: int = 1, as_user: str = "") -> list[Hit]:
         """Find chunks as a plain full-text search does: the index's own ranking, nothing on top (the baseline)."""
         rows = self._candidates(query, k, self.statistics(), as_user)
-        return [Hit(_chunk(row), row["_score"], rank) for rank, row in enumerate(rows, 1)]
+        return [Hit(chunk_of(row), row["_score"], rank) for rank, row in enumerate(rows, 1)]
 
     def statistics(self) -> Statistics:
         """Return the corpus statistics that ranking uses; the same object for one state of the store."""
@@ -283,13 +335,14 @@ class Store:
             return self._corpus.statistics()
 
     def _candidates(
-        self, query: str, limit: int, statistics: Statistics, user: str, documents: str = "", since: str = "", until: str = ""
+        self, query: str, limit: int, statistics: Statistics, user: str, documents: str = "", since: str = "", until: str = "",
+        vector: Vectors | None = None,
     ) -> list[Row]:
-        """Ask the index for the rows with any word of the query that the user may read."""
+        """Ask the index for the rows with any word of the query, and those near a vector, that the user may read."""
         check_readers(filter(None, [user]), "指定した閲覧者")
         allowed = {EVERYONE, user}
         words = dict.fromkeys(japanese.words(japanese.normalise(query)))
-        readable = [value for value in statistics.readers if allowed & set(_readers(value))]
+        readable = [value for value in statistics.readers if allowed & set(readers_of(value))]
         if not (words and readable):
             return []
         where = [among("readers", readable)]
@@ -298,11 +351,14 @@ class Store:
         if since or until:
             where.append(between("date", since, until))
         rows = self._table.matching(words, limit, every(where))
-        return [row for row in rows if allowed & set(_readers(row["readers"]))]  # once more, before text leaves the store
+        if vector is not None and vector.any():
+            found = {row["id"] for row in rows}
+            rows += [row for row in self._table.near(vector, limit, every(where)) if row["id"] not in found]
+        return [row for row in rows if allowed & set(readers_of(row["readers"]))]  # once more, before text leaves the store
 
     def _known(self) -> dict[str, tuple[str, frozenset[str]]]:
         rows = self._table.documents()
-        return {row["document"]: (row["document_id"], frozenset(_readers(row["readers"]))) for row in rows}
+        return {row["document"]: (row["document_id"], frozenset(readers_of(row["readers"]))) for row in rows}
 
     # --- changes, under ``_writing``
 
@@ -318,13 +374,23 @@ class Store:
 
     def _commit(self, documents: Sequence[Document], replaced: Sequence[str]) -> None:
         """Write documents in the place of others in one commit, so that a kill leaves each of them whole, old or new."""
-        rows = [_row(chunk) for document in documents for chunk in split(document)]
+        rows = [row_of(chunk) for document in documents for chunk in split(document)]
+        if rows:
+            self._check_embedder()
+        if rows and self._embedder:
+            vectors = self._embedder.passages([text_of(row) for row in rows])
+            rows = [row | {"vector": vector} for row, vector in zip(rows, vectors, strict=True)]
         gone = self._table.rows(_COUNTED, among("document", replaced)) if replaced else []
         if rows or gone:
             self._tag()
             self._table.replace(rows, replaced)
             with store_errors(self.path):
                 self._corpus.change(gone, rows, self._table.version)
+
+    def _check_embedder(self, folder: str | Path = "") -> None:
+        """Refuse to mix the vectors of two models, or chunks with and without; ``folder`` is the model's that was asked for."""
+        if self._table.embedder[0] != (self._embedder.identity if self._embedder else ""):
+            raise mismatch(self.path, self._table.embedder[1], self._embedder, folder)
 
     def _tag(self) -> None:
         if self._next_tag:
@@ -356,31 +422,3 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> DataError:
         f"{what}「{name}」はRAGストアにありません。", "名前が違うか、すでに消されています。",
         f"次の中から選んでください: {'、'.join(sorted(known)[:10]) or '（なし）'}",
     )
-
-
-def index_text(title: str, headings: Sequence[str], text: str) -> str:
-    """Return what is searched for a chunk: its title and heading path before its text."""
-    return "\n".join((title, *headings, text))
-
-
-def _row(chunk: Chunk) -> Row:
-    heading = "\n".join((chunk.title, *chunk.place.headings))
-    plain: dict[str, Any] = to_json(chunk)
-    return plain | {
-        "place": json.dumps(plain["place"], ensure_ascii=False),
-        "readers": f"|{'|'.join(chunk.readers)}|" if chunk.readers else "",
-        # A line for the headings and one for each sentence: what ``corpus.searched`` expects.
-        "words": "\n".join(
-            " ".join(japanese.words(japanese.normalise(part))) for part in (heading, *japanese.sentences(chunk.text))
-        ),
-    }
-
-
-def _chunk(row: Mapping[str, Any]) -> Chunk:
-    same = {name: row[name] for name in _CHUNK}
-    return Chunk(**{**same, "place": place_from_json(json.loads(row["place"])), "readers": _readers(row["readers"])})
-
-
-def _readers(value: str) -> tuple[str, ...]:
-    """Read the column ``|everyone|hr|``: LanceDB's expressions cannot look into lists, but into text."""
-    return tuple(name for name in value.split("|") if name)

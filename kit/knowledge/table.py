@@ -8,7 +8,7 @@ the table. Filters are expression objects, never text: ``to_sql`` does not quote
 import shutil
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -18,6 +18,7 @@ from typing import Any
 from kit.errors import StoreError
 from kit.knowledge.acknowledged import HINT, HOME, Acknowledged, version_of
 from kit.knowledge.disk import locked, refuse_network, store_errors
+from kit.knowledge.rows import Row, embedded, embedder_of, rows_of, with_vectors
 from kit.trust import checksums
 
 _TEXT = ("id", "document_id", "document", "title", "text", "place", "readers", "date", "parent", "words")
@@ -27,7 +28,6 @@ _KEPT_FOR = timedelta(days=7)  # readers of an older state may be at work
 _NEVER = timedelta(days=36_500)
 _MOST_HEALS = 32
 _TICK_NS = 1_000_000_000
-Row = dict[str, Any]
 
 
 class Table:
@@ -36,18 +36,19 @@ class Table:
     Args:
         folder: The store's folder; made where absent.
         dimensions: Length of the vectors; 0 where no embedder is configured. Counts when the table is made.
+        embedder: Identity and name of the model that makes the vectors; likewise.
         network: Whether a network file system is all right: there, neither lock nor sync can be relied on.
 
     Raises:
         StoreError: The folder cannot be used, or holds a table that no version of can be read.
     """
 
-    def __init__(self, folder: Path, *, dimensions: int = 0, network: bool = False) -> None:
+    def __init__(self, folder: Path, *, dimensions: int = 0, embedder: Sequence[str] = ("", ""), network: bool = False) -> None:
         self.folder = folder
         self.acknowledged = Acknowledged(folder)
         self._table: Any
         self._looked = (0, 0)
-        self._dimensions = dimensions
+        self._vectors = dimensions, embedder
         with store_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if not network:
@@ -68,6 +69,13 @@ class Table:
         with store_errors(self.folder):
             self._look()
             return int(self._table.count_rows())
+
+    @property
+    def embedder(self) -> tuple[str, str]:
+        """Identity and name of the model that made the newest state's vectors; "" where it has none."""
+        with store_errors(self.folder):
+            self._look()
+            return embedder_of(self._table.schema)
 
     def rows(self, columns: Sequence[str], where: Any = None) -> list[Row]:
         """Read some columns of all rows, or of those that fit an expression, in the newest state."""
@@ -100,16 +108,14 @@ class Table:
         with store_errors(self.folder):
             self._look()
             search = self._table.search(MatchQuery(" ".join(words), "words"), query_type="fts")
-            found: list[Row] = search.where(where, prefilter=True).limit(limit).to_arrow().to_pylist()
-        return found
+            return rows_of(search.where(where, prefilter=True).limit(limit).to_arrow())
 
-    def near(self, vector: Sequence[float], limit: int, where: Any) -> list[Row]:
-        """Return the rows whose vectors are nearest to one, with ``_distance`` (1 - cosine)."""
+    def near(self, vector: Iterable[float], limit: int, where: Any) -> list[Row]:
+        """Return the rows whose vectors are nearest to one, all of length 1 or 0, with ``_distance`` (1 - cosine)."""
         with store_errors(self.folder):
             self._look()
-            search = self._table.search(list(vector), vector_column_name="vector").distance_type("cosine")
-            found: list[Row] = search.where(where, prefilter=True).limit(limit).to_arrow().to_pylist()
-        return found
+            search = self._table.search(list(vector), vector_column_name="vector").distance_type("dot")
+            return rows_of(search.where(where, prefilter=True).limit(limit).to_arrow())
 
     def replace(self, rows: Sequence[Row], documents: Sequence[str]) -> None:
         """Put rows in the place of all rows of some documents, in one commit: a kill leaves the old state or the new."""
@@ -126,6 +132,24 @@ class Table:
                     .when_not_matched_by_source_delete(among("document", documents))
                     .execute(list(rows))
                 )
+            self.acknowledged.sync()
+
+    def embed(self, vectors: Callable[[list[Row]], Any], dimensions: int, embedder: Sequence[str]) -> None:
+        """Give every row a new vector, in one commit.
+
+        Args:
+            vectors: Takes rows, returns an array of shape (rows, dimensions).
+            dimensions: Length of a vector.
+            embedder: Identity and name of the model.
+        """
+        with store_errors(self.folder):
+            self._table.checkout_latest()
+            schema = with_vectors(self._table.schema, dimensions, embedder)
+            plain = self._table.search().select(schema.names[:-1]).limit(None).to_batches(1_000)
+            reader = embedded(plain, schema, vectors)
+            self._database.create_table("chunks", reader, schema=schema, mode="overwrite")
+            self._table = self._database.open_table("chunks")
+            self._make_indices()
             self.acknowledged.sync()
 
     def index(self) -> None:
@@ -311,9 +335,7 @@ class Table:
         shutil.rmtree(self.folder / HOME, ignore_errors=True)
         fields = [pa.field(name, pa.string(), nullable=False) for name in _TEXT]
         fields += [pa.field(name, pa.int32(), nullable=False) for name in ("ordinal", "start", "end")]
-        if self._dimensions:
-            fields.append(pa.field("vector", pa.list_(pa.float32(), self._dimensions)))
-        self._database.create_table("chunks", schema=pa.schema(fields, metadata=_FORMAT))
+        self._database.create_table("chunks", schema=with_vectors(pa.schema(fields, metadata=_FORMAT), *self._vectors))
 
     def _make_indices(self) -> None:
         from lancedb.index import FTS, Bitmap

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from kit import settings
 from kit.errors import DataError, ServerError, reason
 from kit.serving import preflight
-from kit.trust import durable
+from kit.trust import checksums, durable
 
 if TYPE_CHECKING:
     from kit.serving.server import Server
@@ -145,7 +145,7 @@ def _keep(folder: Path, home: Path, base: Path) -> Path:
 
 
 def _digest(folder: Path) -> str:
-    files = {name: preflight.digest(folder / name) for name in preflight.ADAPTER_FILES if (folder / name).is_file()}
+    files = {name: checksums.sha256(folder / name) for name in preflight.ADAPTER_FILES if (folder / name).is_file()}
     return hashlib.sha256(durable.canonical(files).encode()).hexdigest()
 
 

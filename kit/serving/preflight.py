@@ -9,24 +9,21 @@ import json
 import math
 import re
 import socket
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from kit.errors import DataError, ServerError, reason
+from kit.errors import ServerError, reason
 from kit.serving import catalogue
-from kit.trust import durable
+from kit.trust import durable, model_files
 from kit.trust.check import Card
+from kit.trust.model_files import damaged, refuse
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 """What of a LoRA adapter is read; the rest of its folder (README, tokenizer) is not."""
 MAX_RANK = 64
 """Highest LoRA rank: vLLM sets memory aside for it (--max-lora-rank)."""
-_READ = {".safetensors", ".json", ".jinja", ".model", ".txt", ".vocab", ".tiktoken"}
-_PAPERS = {".md", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp"}
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
 _LORA = re.compile(r"base_model\.model\.(.+)\.lora_(embedding_)?([AB])\b.*")
 _STRETCHED = ("linear", "dynamic")
@@ -54,17 +51,17 @@ def check_model(folder: Path) -> None:
             links to the outside, or has damaged weights or settings.
     """
     if not (folder / "config.json").is_file():
-        _refuse(
+        refuse(
             f"モデルのフォルダ {folder} を使えません。",
             "フォルダがないか、config.json が入っていません。モデルIDではなく、手元のフォルダを指定します。",
             "取得するには: kit models fetch モデルID --to models（社外に接続する唯一のコマンドです）",
         )
-    _check_content(folder)
+    model_files.check(folder)
     own_context(folder)  # which reads the settings that a start needs
     index, stored = folder / "model.safetensors.index.json", {path.name for path in folder.glob("*.safetensors")}
     wanted = _shards(index) if index.is_file() else stored or {"*.safetensors"}
     if missing := sorted(wanted - stored):
-        _refuse(
+        refuse(
             f"モデルの重み {'、'.join(missing[:3])} が {folder} にありません。",
             "コピーが途中で終わったか、safetensors 形式で配布されていないモデルです。",
             "フォルダ全体をコピーし直すか、safetensors 形式の版を選んでください。",
@@ -86,24 +83,24 @@ def check_adapter(folder: Path, base: Path) -> None:
         DataError: It is refused.
     """
     if missing := [name for name in ADAPTER_FILES if not (folder / name).is_file()]:
-        _refuse(
+        refuse(
             f"アダプターのフォルダ {folder} を使えません（{'、'.join(missing)} がありません）。",
             "フォルダが違うか、safetensors 以外の形式で保存したアダプターです。",
             "peft で保存したフォルダを指定してください。保存し直すには: model.save_pretrained(フォルダ, safe_serialization=True)",
         )
-    _check_content(folder)
+    model_files.check(folder)
     config = _json(folder / ADAPTER_FILES[0])
     config = config if isinstance(config, dict) else {}
     kind, pattern = config.get("peft_type"), config.get("rank_pattern") or {}
     ranks = [config.get("r"), *(pattern.values() if isinstance(pattern, dict) else [pattern])]
     if kind != "LORA" or not all(type(rank) is int and 1 <= rank <= MAX_RANK for rank in ranks):
-        _refuse(
+        refuse(
             f"このアダプターは使えません（種類 {kind or '不明'}、ランク {'、'.join(map(str, ranks))}）。",
             f"読み込めるのは peft の LoRA で、ランク（r）が {MAX_RANK} 以下のものです。",
             "adapter_config.json の peft_type と r を確かめ、条件に合うアダプターを選ぶか、学習し直してください。",
         )
     if wrong := _misfit(folder, base, 0 if pattern else ranks[0], bool(config.get("fan_in_fan_out"))):
-        _refuse(
+        refuse(
             f"このアダプターは、モデル {base.name} に合いません（{wrong}）。",
             f"別のモデルで学習したアダプターです（学習に使ったモデル: {config.get('base_model_name_or_path') or '記載なし'}）。",
             "学習に使ったモデルを起動してから読み込んでください: kit stop と kit serve モデルのフォルダ --adapters",
@@ -124,9 +121,7 @@ def check_unchanged(folder: Path, manifests: Path) -> str:
         DataError: A file was changed, added or removed since.
     """
     manifest = manifests / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.json"
-    files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
-    with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter's lock to others
-        digests = dict(zip(files, pool.map(digest, files.values()), strict=True))
+    digests = model_files.digests(folder)
     whole = hashlib.sha256(durable.canonical(digests).encode()).hexdigest()
     if not manifest.exists():
         durable.write_atomically(manifest, durable.canonical({"folder": str(folder.resolve()), "files": digests}))
@@ -135,7 +130,7 @@ def check_unchanged(folder: Path, manifests: Path) -> str:
     with suppress(ValueError, LookupError, TypeError):  # a damaged manifest vouches for nothing
         known = dict(_json(manifest)["files"])
     if changed := sorted(name for name in digests | known if digests.get(name) != known.get(name)):
-        _refuse(
+        refuse(
             f"モデルのファイルが最初の起動のときと違います: {'、'.join(changed[:3])}（計 {len(changed)} 件）。",
             "モデルを入れ替えたか、ファイルが壊れたか、書き換えられています。",
             f"入れ替えた覚えがあるときだけ、記録を消してから起動し直してください: rm '{manifest}'",
@@ -242,38 +237,6 @@ def free_port(port: int) -> int:
         ) from error
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield the folder's files in order, hidden ones left out; refuse what is not a plain file of a known kind."""
-    root = folder.resolve()
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if re.search(r"(^|/)\.", name):
-            continue
-        if not (path.is_file() or path.is_dir()) or not path.resolve().is_relative_to(root):
-            _refuse(
-                f"{folder.name} の中の {name} はフォルダの外を指すか、通常のファイルではありません。",
-                "リンク先は検査の対象外で、後から差し替えられるおそれがあります（Hugging Face のキャッシュもこの形です）。",
-                f"中身をコピーしたフォルダを使ってください: cp -rL '{folder}' models/",
-            )
-        paper = path.suffix.lower() in _PAPERS or re.fullmatch(r"[A-Z_-]+", path.name)  # LICENSE, NOTICE, README
-        if path.is_file() and path.suffix not in _READ and not paper:
-            _refuse(
-                f"{folder.name} の中の {name} は受け入れられない種類のファイルです。",
-                "読み込むだけでプログラムが動くおそれのある形式（.py、.bin、.pt、.pkl など）か、未知の形式です。",
-                "safetensors 形式の版を選ぶか、使わないファイルならフォルダの外へ移してください。",
-            )
-        if path.is_file():
-            yield path
-
-
-def _check_content(folder: Path) -> None:
-    for path in _files(folder):
-        if path.suffix == ".json":
-            _check_json(path)
-        elif path.suffix == ".safetensors":
-            _check_weights(path)
-
-
 def _misfit(folder: Path, base: Path, rank: int, transposed: bool) -> str:
     """Name a place of an adapter that its model certainly does not have so; "" for none. Rank 0 is not compared."""
     model = {name: shape for path in base.glob("*.safetensors") for name, shape in _shapes(path).items()}
@@ -310,39 +273,6 @@ def _shapes(path: Path) -> dict[str, list[int]]:
     return shapes
 
 
-def _check_json(path: Path) -> None:
-    def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        # A vocabulary may well hold the word, as a number.
-        if any(key == "auto_map" and not isinstance(value, int) for key, value in pairs):
-            _refuse(
-                f"{path.name} が、付属のプログラムの実行（auto_map）を求めています。",
-                "vLLM が標準で対応していないモデルです。出所の分からないプログラムは実行しません。",
-                "auto_map のない版を選んでください。候補の表: kit.recommend(gpu_gb=…)",
-            )
-        return dict(pairs)
-
-    try:
-        json.loads(path.read_bytes(), object_pairs_hook=plain)
-    except (ValueError, RecursionError) as error:
-        _damaged(path, error)
-
-
-def _check_weights(path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as weights:  # checks the header against the file's length
-            weights.keys()
-    except (SafetensorError, OSError) as error:
-        _damaged(path, error)
-
-
-def digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _json(path: Path) -> Any:
     return json.loads(path.read_bytes())
 
@@ -352,37 +282,28 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         content = _json(path)
     except (OSError, ValueError, RecursionError) as error:
-        _damaged(path, error)
-    return content if isinstance(content, dict) else _damaged(path, f"{_brief(content)} は設定の形ではありません")
+        damaged(path, error)
+    return content if isinstance(content, dict) else damaged(path, f"{_brief(content)} は設定の形ではありません")
 
 
 def _part(path: Path, whole: dict[str, Any], name: str) -> dict[str, Any]:
     """Return an object within another; {} where it is missing or null."""
     part = whole.get(name)
-    return (part or {}) if part is None or isinstance(part, dict) else _damaged(path, f"{name} が {_brief(part)} です")
+    return (part or {}) if part is None or isinstance(part, dict) else damaged(path, f"{name} が {_brief(part)} です")
 
 
 def _number(path: Path, name: str, value: Any) -> float:
     fits = type(value) in (int, float) and 0 <= value < _HUGE
-    return float(value) if fits else _damaged(path, f"{name} が {_brief(value)} です")
+    return float(value) if fits else damaged(path, f"{name} が {_brief(value)} です")
 
 
 def _shards(index: Path) -> set[str]:
     """Return the names of the weight files that an index lists; all lie beside it."""
     names = [*_part(index, _object(index), "weight_map").values()]
     if wrong := [name for name in names if not (isinstance(name, str) and re.fullmatch(r"[^/]+\.safetensors", name))]:
-        _damaged(index, f"重みのファイル名が {_brief(wrong[0])} です")
-    return {*names} or _damaged(index, "weight_map が空です")
+        damaged(index, f"重みのファイル名が {_brief(wrong[0])} です")
+    return {*names} or damaged(index, "weight_map が空です")
 
 
 def _brief(value: object) -> str:
     return ascii(value)[:60]
-
-
-def _damaged(path: Path, error: object) -> NoReturn:
-    cause = "コピーが途中で終わったか、壊れています。"
-    _refuse(f"{path.name} を読めません（{error}）。", cause, "元のフォルダからコピーし直してください。")
-
-
-def _refuse(what: str, cause: str, remedy: str) -> NoReturn:
-    raise DataError(what, cause, remedy)

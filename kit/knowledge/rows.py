@@ -1,0 +1,102 @@
+"""A chunk as a row of the store's table and back, and the column of vectors in Arrow's terms."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from kit.knowledge import japanese
+from kit.records import Chunk, place_from_json
+from kit.trust.durable import to_json
+
+CHUNK = [field.name for field in fields(Chunk)]
+Row = dict[str, Any]
+
+
+def index_text(title: str, headings: Sequence[str], text: str) -> str:
+    """Return what is searched for a chunk: its title and heading path before its text."""
+    return "\n".join((title, *headings, text))
+
+
+def row_of(chunk: Chunk) -> Row:
+    """Return a chunk as the table takes it, without a vector."""
+    heading = "\n".join((chunk.title, *chunk.place.headings))
+    plain: dict[str, Any] = to_json(chunk)
+    return plain | {
+        "place": json.dumps(plain["place"], ensure_ascii=False),
+        "readers": f"|{'|'.join(chunk.readers)}|" if chunk.readers else "",
+        # A line for the headings and one for each sentence: what ``corpus.searched`` expects.
+        "words": "\n".join(
+            " ".join(japanese.words(japanese.normalise(part))) for part in (heading, *japanese.sentences(chunk.text))
+        ),
+    }
+
+
+def text_of(row: Mapping[str, Any]) -> str:
+    """Return what is searched of a row."""
+    return index_text(row["title"], json.loads(row["place"])["headings"], row["text"])
+
+
+def chunk_of(row: Mapping[str, Any]) -> Chunk:
+    """Return the chunk that a row holds."""
+    same = {name: row[name] for name in CHUNK}
+    return Chunk(**{**same, "place": place_from_json(json.loads(row["place"])), "readers": readers_of(row["readers"])})
+
+
+def readers_of(value: str) -> tuple[str, ...]:
+    """Read the column ``|everyone|hr|``: LanceDB's expressions cannot look into lists, but into text."""
+    return tuple(name for name in value.split("|") if name)
+
+
+def with_vectors(schema: Any, dimensions: int, embedder: Sequence[str]) -> Any:
+    """Return a table's schema with a column of vectors for its last, in the place of an older one; 0 dimensions leave it without.
+
+    Args:
+        schema: The schema.
+        dimensions: Length of a vector.
+        embedder: Identity and name of the model, which the schema keeps.
+    """
+    import pyarrow as pa
+
+    columns = [field for field in schema if field.name != "vector"]
+    if not dimensions:
+        return pa.schema(columns, metadata=schema.metadata)
+    # Required: a row without a vector would be found by its words only, and nobody would know.
+    columns.append(pa.field("vector", pa.list_(pa.float32(), dimensions), nullable=False))
+    told = dict(zip(("embedder", "embedder_name"), embedder, strict=True))
+    return pa.schema(columns, metadata=(schema.metadata or {}) | {key.encode(): text.encode() for key, text in told.items()})
+
+
+def embedder_of(schema: Any) -> tuple[str, str]:
+    """Return identity and name of the model whose vectors a table holds; "" where it holds none."""
+    told = schema.metadata or {}
+    return told.get(b"embedder", b"").decode(), told.get(b"embedder_name", b"").decode()
+
+
+def embedded(batches: Any, schema: Any, vectors: Callable[[list[Row]], Any]) -> Any:
+    """Return a reader of batches that gives each row its vector.
+
+    Args:
+        batches: All columns of ``schema`` but the vectors.
+        schema: What ``with_vectors`` returned.
+        vectors: Takes rows, returns an array of shape (rows, dimensions).
+    """
+    import pyarrow as pa
+
+    *plain, column = schema.names
+
+    def made() -> Iterator[Any]:
+        for batch in batches:
+            new = pa.array(vectors(batch.to_pylist()).ravel(), pa.float32())
+            new = pa.FixedSizeListArray.from_arrays(new, schema.field(column).type.list_size)
+            yield pa.record_batch([*(batch[name] for name in plain), new], schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, made())
+
+
+def rows_of(found: Any) -> list[Row]:
+    """Return the rows of an Arrow table; a vector stays an array, because lists of numbers take their time."""
+    if "vector" not in found.column_names:
+        return list(found.to_pylist())
+    vectors = found["vector"].combine_chunks().flatten().to_numpy().reshape(len(found), -1)
+    return [row | {"vector": vector} for row, vector in zip(found.drop_columns(["vector"]).to_pylist(), vectors, strict=True)]
