@@ -11,7 +11,7 @@ import pytest
 from kit.errors import DataError
 from kit.knowledge import files
 from kit.knowledge.files import load
-from kit.knowledge.reading import report
+from kit.knowledge.reading import FileReading
 
 
 @pytest.fixture
@@ -187,7 +187,6 @@ def test_date_and_report_come_with_the_document(folder):
     folder("a.png", b"\x89PNG")
     (broken, read) = load(root)
     assert read.date == "2024-04-01"
-    assert report(read) == ("読んだもの: 2行、28字",)
-    assert report(broken)[0].startswith("読めません: 対応していない形式")
-    doubtful = dataclasses.replace(read, skipped=("図。",), doubts=("文字。",))
-    assert report(doubtful)[1:] == ("読まなかったもの: 図。", "疑わしいもの: 文字。")
+    assert (FileReading.of(read).places, FileReading.of(read).mark, FileReading.of(broken).mark) == (2, "○", "×")
+    doubtful = FileReading.of(dataclasses.replace(read, skipped=("図。",), doubts=("文字。",)))
+    assert (doubtful.mark, set(doubtful.doubts)) == ("△", {"図。", "文字。"})

@@ -26,9 +26,8 @@ from kit.records import (
     Seal,
     Step,
     place_from_json,
-    to_json,
 )
-from kit.trust.durable import canonical
+from kit.trust.durable import canonical, to_json
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 COUNT = st.integers(0, 10**9)

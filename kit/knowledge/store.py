@@ -1,7 +1,7 @@
 """The RAG store: chunks in LanceDB on local disk, opened or created, safe to run twice, readers on every chunk.
 
-Candidates come from the full-text index over Sudachi words, and by vectors where an embedder is configured; they are
-rescored by ``ranking`` with the counts of ``corpus``. What a method here has done is on disk when it returns.
+Candidates come from the full-text index over Sudachi words and are rescored by ``ranking`` with the counts of ``corpus``.
+What a method here has done is on disk when it returns.
 """
 
 import fnmatch

@@ -139,15 +139,25 @@ class Wire:
             work: Makes the coroutine of the function that it tells by.
         """
         told: SimpleQueue[Any] = SimpleQueue()
-        end = object()
-        future = self.submit(work(told.put))
+        end, left, running = object(), threading.Event(), list[asyncio.Task[Any]]()
+
+        async def run() -> _R:
+            running.extend(filter(None, [asyncio.current_task()]))
+            if left.is_set():
+                raise asyncio.CancelledError
+            return await work(told.put)
+
         try:
+            future = self.submit(run())
             future.add_done_callback(lambda _: told.put(end))
             while (item := told.get()) is not end:
                 yield item
             return self.wait(future)
-        finally:
-            future.cancel()
+        finally:  # not by the future: Ctrl-C may come before submit() has returned it
+            left.set()
+            for task in running:
+                with suppress(RuntimeError):  # the loop has ended
+                    self._loop.call_soon_threadsafe(task.cancel)
 
     async def request(
         self, path: str, body: Body, timeout_s: float, read: Callable[[Any], _T], take: Take | None = None
