@@ -17,7 +17,7 @@ class Scripted:
     def weigh(self, weight):
         self.weights.append(weight)
 
-    def candidates(self, question, limit, user="", *, near=False):
+    def candidates(self, question, limit, scope, *, near=False):
         likeness = 1.0 if self.favoured(int(question)) else 0.0
         wrong = Hit(chunk("別.txt"), 0.0, 0, Parts(1.0, 0.0, 0.0, 0.0, 0.0 if not near else 1.0 - likeness))
         gold = Hit(chunk(f"{question}.txt"), 0.0, 0, Parts(0.9, 0.0, 0.0, 0.0, likeness if near else 0.0))

@@ -9,6 +9,7 @@ from kit import views
 from kit.errors import DataError
 from kit.evaluation.metrics import same_place
 from kit.knowledge import ranking
+from kit.knowledge.retrieval import Scope
 from kit.knowledge.store import CANDIDATES, Store
 from kit.records import Case, Evidence, Hit
 
@@ -85,8 +86,9 @@ def paired_gain(differences: np.ndarray, clusters: np.ndarray, random: np.random
 
 def _reciprocal_ranks(store: Store, case: Case) -> list[float]:
     """Return 1 / rank of the first hit at a gold place for each of ``WEIGHTS``; 0 where none is among the first ten."""
-    near = store.candidates(case.question, CANDIDATES, case.user, near=True)
-    words = store.candidates(case.question, CANDIDATES, case.user)  # what search by words alone sees: weight 0 means that
+    scope = Scope(case.user)
+    near = store.candidates(case.question, CANDIDATES, scope, near=True)
+    words = store.candidates(case.question, CANDIDATES, scope)  # what search by words alone sees: weight 0 means that
     return [_reciprocal_rank(ranking.scored(near if weight else words, weight), case) for weight in WEIGHTS]
 
 

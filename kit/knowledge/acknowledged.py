@@ -47,8 +47,8 @@ class Acknowledged:
 
         States past the acknowledged one are not even opened: after a power cut Lance reads zeros as an empty table.
         """
-        if self._cleaning.exists():  # a killed writer had begun to take old files away
-            checksums.prune(self.list, HOME)
+        if self._cleaning.exists() and checksums.intact(self.list):  # a killed writer had begun to take old files away
+            checksums.update(self.list, HOME, vouch=False)
         listed, there = self.listed(), checksums.files(self.list, HOME)
         acknowledged = self.version
         for path in map(self.folder.joinpath, there - listed.keys() if acknowledged else ()):

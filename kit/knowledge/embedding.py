@@ -16,6 +16,7 @@ import numpy as np
 
 from kit.errors import DataError, StoreError
 from kit.knowledge import japanese
+from kit.knowledge.rows import Row, text_of
 from kit.settings import read_toml
 from kit.trust import model_files
 from kit.trust.durable import canonical, write_atomically
@@ -79,6 +80,11 @@ class Embedder:
     def passages(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of texts to be found, shape (texts, dimensions): float32, length 1 or all zeros."""
         return self._vectors(texts, self._before[1])
+
+    def embedded(self, rows: Sequence[Row]) -> list[Row]:
+        """Return rows of the store's table with their vectors."""
+        vectors = self.passages([text_of(row) for row in rows])
+        return [row | {"vector": vector} for row, vector in zip(rows, vectors, strict=True)]
 
     def _vectors(self, texts: Sequence[str], before: str) -> Vectors:
         given = [" ".join(tokens(text)) for text in texts] if self._cut else list(texts)

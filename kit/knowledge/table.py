@@ -8,7 +8,7 @@ the table. Filters are expression objects, never text: ``to_sql`` does not quote
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -18,7 +18,8 @@ from typing import Any
 from kit.errors import StoreError
 from kit.knowledge.acknowledged import HINT, HOME, Acknowledged, version_of
 from kit.knowledge.disk import locked, refuse_network, store_errors
-from kit.knowledge.rows import Row, embedded, embedder_of, rows_of, with_vectors
+from kit.knowledge.embedding import Embedder
+from kit.knowledge.rows import Row, embedder_of, rows_of, vector_schema
 from kit.trust import checksums
 
 _TEXT = ("id", "document_id", "document", "title", "text", "place", "readers", "date", "parent", "words")
@@ -35,20 +36,19 @@ class Table:
 
     Args:
         folder: The store's folder; made where absent.
-        dimensions: Length of the vectors; 0 where no embedder is configured. Counts when the table is made.
-        embedder: Identity and name of the model that makes the vectors; likewise.
+        embedder: The model that makes the vectors, where one is configured. Counts when the table is made.
         network: Whether a network file system is all right: there, neither lock nor sync can be relied on.
 
     Raises:
         StoreError: The folder cannot be used, or holds a table that no version of can be read.
     """
 
-    def __init__(self, folder: Path, *, dimensions: int = 0, embedder: Sequence[str] = ("", ""), network: bool = False) -> None:
+    def __init__(self, folder: Path, *, embedder: Embedder | None = None, network: bool = False) -> None:
         self.folder = folder
         self.acknowledged = Acknowledged(folder)
         self._table: Any
         self._looked = (0, 0)
-        self._vectors = dimensions, embedder
+        self._embedder = embedder
         with store_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if not network:
@@ -61,60 +61,42 @@ class Table:
     @property
     def version(self) -> int:
         """The newest state's number."""
-        with store_errors(self.folder):
-            self._look()
-            return int(self._table.version)
+        with self._newest() as table:
+            return int(table.version)
 
     def __len__(self) -> int:
-        with store_errors(self.folder):
-            self._look()
-            return int(self._table.count_rows())
+        with self._newest() as table:
+            return int(table.count_rows())
 
     @property
     def embedder(self) -> tuple[str, str]:
         """Identity and name of the model that made the newest state's vectors; "" where it has none."""
-        with store_errors(self.folder):
-            self._look()
-            return embedder_of(self._table.schema)
+        with self._newest() as table:
+            return embedder_of(table.schema)
 
-    def rows(self, columns: Sequence[str], where: Any = None) -> list[Row]:
-        """Read some columns of all rows, or of those that fit an expression, in the newest state."""
-        found: list[Row] = self.arrow(columns, where).to_pylist()
-        return found
-
-    def arrow(self, columns: Sequence[str], where: Any = None) -> Any:
-        """Read like ``rows``, as an Arrow table."""
-        with store_errors(self.folder):
-            self._look()
-            return _scan(self._table, columns, where).to_arrow()
-
-    def batches(self, columns: Sequence[str]) -> Iterator[Row]:
-        """Read some columns of all rows without holding them all in memory."""
-        with store_errors(self.folder):
-            self._look()
-            for batch in _scan(self._table, columns).to_batches(2_000):
+    def rows(self, columns: Sequence[str], where: Any = None) -> Iterator[Row]:
+        """Read some columns of all rows, or of those that fit an expression, without holding them all in memory."""
+        with self._newest() as table:
+            for batch in _scan(table, columns, where).to_batches(2_000):
                 yield from batch.to_pylist()
 
     def documents(self) -> list[Row]:
         """Return every document once: document, document_id, readers."""
-        with store_errors(self.folder):
-            self._look()
-            return _documents(self._table)
+        with self._newest() as table:
+            return _documents(table)
 
     def matching(self, words: Iterable[str], limit: int, where: Any) -> list[Row]:
         """Ask the full-text index for the best rows with any of some words, with ``_score``."""
         from lancedb.query import MatchQuery
 
-        with store_errors(self.folder):
-            self._look()
-            search = self._table.search(MatchQuery(" ".join(words), "words"), query_type="fts")
+        with self._newest() as table:
+            search = table.search(MatchQuery(" ".join(words), "words"), query_type="fts")
             return rows_of(search.where(where, prefilter=True).limit(limit).to_arrow())
 
     def near(self, vector: Iterable[float], limit: int, where: Any) -> list[Row]:
         """Return the rows whose vectors are nearest to one, all of length 1 or 0, with ``_distance`` (1 - cosine)."""
-        with store_errors(self.folder):
-            self._look()
-            search = self._table.search(list(vector), vector_column_name="vector").distance_type("dot")
+        with self._newest() as table:
+            search = table.search(list(vector), vector_column_name="vector").distance_type("dot")
             return rows_of(search.where(where, prefilter=True).limit(limit).to_arrow())
 
     def replace(self, rows: Sequence[Row], documents: Sequence[str]) -> None:
@@ -125,32 +107,15 @@ class Table:
             elif not rows:
                 self._table.delete(among("document", documents))
             else:
-                (
-                    self._table.merge_insert("id")
-                    .when_matched_update_all()
-                    .when_not_matched_insert_all()
-                    .when_not_matched_by_source_delete(among("document", documents))
-                    .execute(list(rows))
-                )
+                merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+                merge.when_not_matched_by_source_delete(among("document", documents)).execute(list(rows))
             self.acknowledged.sync()
 
-    def embed(self, vectors: Callable[[list[Row]], Any], dimensions: int, embedder: Sequence[str]) -> None:
-        """Give every row a new vector, in one commit.
-
-        Args:
-            vectors: Takes rows, returns an array of shape (rows, dimensions).
-            dimensions: Length of a vector.
-            embedder: Identity and name of the model.
-        """
+    def embed(self, model: Embedder) -> None:
+        """Give every row a vector of this model, in one commit."""
         with store_errors(self.folder):
             self._table.checkout_latest()
-            schema = with_vectors(self._table.schema, dimensions, embedder)
-            plain = self._table.search().select(schema.names[:-1]).limit(None).to_batches(1_000)
-            reader = embedded(plain, schema, vectors)
-            self._database.create_table("chunks", reader, schema=schema, mode="overwrite")
-            self._table = self._database.open_table("chunks")
-            self._make_indices()
-            self.acknowledged.sync()
+            self._overwrite(vector_schema(self._table.schema, model), model)
 
     def index(self) -> None:
         """Take new rows into the indices; until then they are found by looking through them."""
@@ -159,19 +124,12 @@ class Table:
             self.acknowledged.sync()  # before an older state goes, the one that is to stay is on disk
             if time.time() - self.acknowledged.manifests()[0].stat().st_mtime < _KEPT_FOR.total_seconds():
                 return  # pruning indexes once more, in a further state
+            tagged = {int(tag["version"]) for tag in self._table.tags.list().values()}
+            made = [state["timestamp"].astimezone() for state in self._table.list_versions() if state["version"] in tagged]
+            # Lance removes nothing at all where a tagged state is among the old ones.
+            reached = datetime.now(UTC) - min(made) + timedelta(days=1) if made else _KEPT_FOR
             with self.acknowledged.cleaning():
-                try:
-                    self._table.optimize(cleanup_older_than=_KEPT_FOR)
-                except RuntimeError as error:  # Lance does nothing where a tagged state is among the old ones
-                    if "tagged version" not in str(error):
-                        raise
-                    self._table.optimize(cleanup_older_than=self._oldest_tag())
-
-    def _oldest_tag(self) -> timedelta:
-        """An age that no tagged state has reached."""
-        tagged = {int(tag["version"]) for tag in self._table.tags.list().values()}
-        made: datetime = min(state["timestamp"] for state in self._table.list_versions() if state["version"] in tagged)
-        return datetime.now(UTC) - made.astimezone() + timedelta(days=1)
+                self._table.optimize(cleanup_older_than=max(reached, _KEPT_FOR))
 
     # --- versions
 
@@ -229,18 +187,10 @@ class Table:
             Number of files that there were before; none of them is there any more.
         """
         with store_errors(self.folder), self.acknowledged.cleaning():
-            import pyarrow as pa
-
-            home = self.folder / HOME
-            before = {path for path in home.rglob("*") if path.is_file() and path.name not in HINT}
+            before = {self.folder / path for path in checksums.files(self.acknowledged.list, HOME, HINT)}
             for tag in self.tags():
                 self._table.tags.delete(tag)
-            scan = self._table.search().limit(None).to_batches(2_000)
-            reader = pa.RecordBatchReader.from_batches(self._table.schema, scan)
-            self._database.create_table("chunks", reader, schema=self._table.schema, mode="overwrite")
-            self._table = self._database.open_table("chunks")
-            self._make_indices()
-            self.acknowledged.sync()
+            self._overwrite(self._table.schema)
             with warnings.catch_warnings(action="ignore"):  # that other processes' older states end is what is wanted
                 self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
             for path in before:  # the only state names new files alone; Lance leaves what a killed writer had half written
@@ -248,14 +198,31 @@ class Table:
             self.acknowledged.dismiss()
             return len(before)
 
-    def _look(self) -> None:
+    def _overwrite(self, schema: Any, model: Embedder | None = None) -> None:
+        """Write all rows anew in one commit, with their vectors or with those of a model, and then the indices."""
+        import pyarrow as pa
+
+        columns = [name for name in schema.names if not (model and name == "vector")]
+        batches = _scan(self._table, columns).to_batches(1_000)
+        if model:
+            batches = (pa.RecordBatch.from_pylist(model.embedded(batch.to_pylist()), schema) for batch in batches)
+        reader = pa.RecordBatchReader.from_batches(schema, batches)
+        self._database.create_table("chunks", reader, schema=schema, mode="overwrite")
+        self._table = self._database.open_table("chunks")
+        self._make_indices()
+        self.acknowledged.sync()
+
+    @contextmanager
+    def _newest(self) -> Iterator[Any]:
         """Go to the newest state. Each one adds to one folder: where nothing happened there, the look itself (1-2 ms) is spared."""
-        folder = (self.folder / "chunks.lance" / "_versions").stat()
-        stamp = folder.st_ino, folder.st_mtime_ns
-        if stamp != self._looked:
-            self._table.checkout_latest()
-            # A change within one tick of the file system's clock leaves the time as it is: only an older time is proof.
-            self._looked = stamp if time.time_ns() - folder.st_mtime_ns > _TICK_NS else (0, 0)
+        with store_errors(self.folder):
+            folder = (self.folder / HOME / "_versions").stat()
+            stamp = folder.st_ino, folder.st_mtime_ns
+            if stamp != self._looked:
+                self._table.checkout_latest()
+                # A change within one tick of the file system's clock leaves the time as it is: only an older time is proof.
+                self._looked = stamp if time.time_ns() - folder.st_mtime_ns > _TICK_NS else (0, 0)
+            yield self._table
 
     # --- durability
 
@@ -335,7 +302,8 @@ class Table:
         shutil.rmtree(self.folder / HOME, ignore_errors=True)
         fields = [pa.field(name, pa.string(), nullable=False) for name in _TEXT]
         fields += [pa.field(name, pa.int32(), nullable=False) for name in ("ordinal", "start", "end")]
-        self._database.create_table("chunks", schema=with_vectors(pa.schema(fields, metadata=_FORMAT), *self._vectors))
+        schema = pa.schema(fields, metadata=_FORMAT)
+        self._database.create_table("chunks", schema=vector_schema(schema, self._embedder) if self._embedder else schema)
 
     def _make_indices(self) -> None:
         from lancedb.index import FTS, Bitmap

@@ -9,7 +9,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kit import views
 from kit.trust.durable import write_atomically
 
 
@@ -19,20 +18,8 @@ class Damage:
 
     changed: tuple[str, ...]
     missing: tuple[str, ...]
-    unlisted: tuple[str, ...]
-    """Files that nobody vouches for: what a kill left, or somebody put there. No damage."""
     files: int
     """Number of files that were read."""
-
-    def _repr_html_(self) -> str:
-        rows = [
-            (mark, kind, path)
-            for mark, kind, paths in (("×", "中身が変わった", self.changed), ("×", "なくなった", self.missing), ("△", "記録にない", self.unlisted))
-            for path in paths
-        ]
-        if not rows:
-            return views.paragraphs("○ すべてのファイルが、書き込んだときの記録（SHA-256）と一致しました。")
-        return views.table(("", "状態", "ファイル"), rows, "書き込んだときの記録と一致しないファイル")
 
 
 def sha256(path: Path) -> str:
@@ -56,7 +43,9 @@ def intact(listing: Path) -> bool:
     return bool(content) and content == body + _last_line(body)
 
 
-def update(listing: Path, folder: str, *, but: frozenset[str] = frozenset(), lost: frozenset[str] = frozenset()) -> None:
+def update(
+    listing: Path, folder: str, *, but: frozenset[str] = frozenset(), lost: frozenset[str] = frozenset(), vouch: bool = True
+) -> None:
     """List what is new below a folder and drop what has gone.
 
     Args:
@@ -64,21 +53,12 @@ def update(listing: Path, folder: str, *, but: frozenset[str] = frozenset(), los
         folder: Name of the folder beside it.
         but: Names of files that change and that nothing depends on.
         lost: Paths that stay on the list, though they are not there: nobody took them away on purpose.
+        vouch: Whether to list what is new.
     """
-    known = read(listing)
-    now = {path: digest for path, digest in known.items() if path in lost}
-    now |= {path: known.get(path) or sha256(listing.parent / path) for path in files(listing, folder, but)}
-    _write(listing, now)
-
-
-def prune(listing: Path, folder: str) -> None:
-    """Drop what has gone from the list and vouch for nothing new (arguments as of ``update``)."""
-    if intact(listing):
-        there = files(listing, folder)
-        _write(listing, {path: digest for path, digest in read(listing).items() if path in there})
-
-
-def _write(listing: Path, digests: dict[str, str]) -> None:
+    there = files(listing, folder, but)
+    digests = {path: digest for path, digest in read(listing).items() if path in there | lost}
+    if vouch:
+        digests |= {path: sha256(listing.parent / path) for path in there - digests.keys()}
     body = "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items())).encode()
     write_atomically(listing, body + _last_line(body))
 
@@ -90,7 +70,7 @@ def verify(listing: Path, folder: str, *, but: frozenset[str] = frozenset()) -> 
     missing = sorted(known.keys() - there)
     if not intact(listing):
         (changed if listing.exists() else missing).insert(0, listing.name)
-    return Damage(tuple(changed), tuple(missing), tuple(sorted(there - known.keys())), len(there))
+    return Damage(tuple(changed), tuple(missing), len(there))
 
 
 def _last_line(body: bytes) -> bytes:
