@@ -27,7 +27,6 @@ def damage(listing):
 def test_what_is_listed(listing):
     assert checksums.read(listing)["data/a"] == ABC
     assert set(checksums.read(listing)) == {"data/a", "data/sub/b"}
-    assert checksums.intact(listing)
     assert damage(listing) == ((), ())
     assert checksums.verify(listing, "data").files == 3
 
@@ -59,7 +58,6 @@ def test_pruning_drops_and_vouches_for_nothing_new(listing):
     (listing.parent / "data" / "c").write_bytes(b"")
     checksums.update(listing, "data", vouch=False)
     assert set(checksums.read(listing)) == {"data/sub/b"}
-    assert checksums.intact(listing)
 
 
 def test_every_flipped_bit_of_the_list_is_named(listing):
@@ -68,7 +66,7 @@ def test_every_flipped_bit_of_the_list_is_named(listing):
         flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
         listing.write_bytes(flipped)
-        assert not checksums.intact(listing), bit
+        assert not checksums.read(listing), bit
     assert "checksums.txt" in damage(listing)[0]
     listing.unlink()
     assert "checksums.txt" in damage(listing)[1]

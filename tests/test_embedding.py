@@ -137,15 +137,9 @@ def test_what_is_no_model_is_explained(tmp_path, model):
         Embedder(model)
 
 
-def test_a_bare_model_needs_a_name_whose_pooling_is_known(transformer, tmp_path):
+def test_a_bare_model_is_refused(transformer):
     with pytest.raises(DataError, match=r"modules\.json"):
         Embedder(transformer / "bare")
-    first = Embedder(copied(transformer / "bare", tmp_path / "bge-m3")).passages(["abc", "abd"])
-    mean = Embedder(copied(transformer / "bare", tmp_path / "multilingual-e5-small")).passages(["abc"])
-    assert first.shape == (2, 8)
-    assert not np.allclose(first[0], mean[0])
-    with pytest.raises(DataError, match="plamo-embedding-1b"):
-        Embedder(copied(transformer / "bare", tmp_path / "plamo-embedding-1b"))
 
 
 def test_prefixes_come_from_the_folder_or_by_its_name(transformer, tmp_path):

@@ -30,7 +30,7 @@ INSERT OR IGNORE INTO state VALUES (1, 0, 0, 0, 0, 0);
 """
 _COUNT = "INSERT INTO {} VALUES (?, ?) ON CONFLICT DO UPDATE SET chunks = chunks + excluded.chunks"
 _SIZES = ("chunks", "sentences", "words", "grams")
-_CHUNKS_WITH = "SELECT token, chunks FROM tokens WHERE token IN ({})"
+_CHUNKS_WITH = "SELECT token, chunks FROM tokens WHERE token IN (SELECT value FROM json_each(?))"
 COUNTED = ("title", "place", "text", "words", "readers")
 Row = Mapping[str, Any]
 
@@ -111,7 +111,8 @@ class Corpus:
         try:
             if not changes:
                 self.clear()
-            self.change(*(changes or ([], table.rows(COUNTED))), version)
+            gone, come = changes or ([], table.rows(COUNTED))
+            self.change(gone, come, version)
         except sqlite3.OperationalError:  # the disk is full or read-only: searching goes on with counts in memory
             self._path = None
             self.clear()
@@ -183,12 +184,11 @@ class Corpus:
 
     def _connect(self) -> None:
         foreign = self._path and not writable(self._path.parent)  # somebody else's store: not even a lock may be written there
-        if foreign and self._path and self._path.exists():
-            address = f"{self._path.absolute().as_uri()}?immutable=1"
-            self._database = sqlite3.connect(address, uri=True, check_same_thread=False)
-        else:
-            self._path = None if foreign else self._path
-            self._database = sqlite3.connect(self._path or ":memory:", timeout=30, check_same_thread=False)
+        if self._path and foreign:
+            self._path = self._path if self._path.exists() else None
+        address = self._path.absolute().as_uri() + "?immutable=1" * bool(foreign) if self._path else ":memory:"
+        self._database = sqlite3.connect(address, timeout=30, uri=True, check_same_thread=False)
+        if not (self._path and foreign):
             self._database.execute("PRAGMA journal_mode = WAL")  # a search never waits for a writer
             self._database.executescript(_MADE)
         self._inode = self._path.stat().st_ino if self._path else 0
@@ -219,13 +219,8 @@ class Corpus:
                 raise
 
     def _chunks_with(self, tokens: Sequence[str]) -> dict[str, int]:
-        known = {token: token.encode("utf-8", "replace").decode() for token in tokens}  # a question may hold half a letter
-        found: dict[str, int] = {}
         with store_errors((self._path or Path()).parent), self._using() as database:
-            for start in range(0, len(tokens), 500):  # every SQLite takes as many values
-                some = [known[token] for token in tokens[start : start + 500]]
-                found |= database.execute(_CHUNKS_WITH.format(",".join("?" * len(some))), some)
-        return {token: found.get(written, 0) for token, written in known.items()}
+            return dict(database.execute(_CHUNKS_WITH, [json.dumps(tokens)]))
 
 
 def searched(row: Row) -> Text:

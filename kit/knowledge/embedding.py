@@ -34,11 +34,11 @@ class Embedder:
     """A model from a local folder, on the processor and without network.
 
     Args:
-        folder: As sentence-transformers writes it; or a bare model that ``embedders.toml`` names the pooling of.
+        folder: As sentence-transformers writes it.
 
     Attributes:
         name: The folder's own name, by which ``embedders.toml`` knows it.
-        identity: Hash of all that decides what its vectors are: every file, prefixes and pooling; 64 hex digits.
+        identity: Hash of all that decides what its vectors are: every file and the prefixes; 64 hex digits.
         dimensions: Length of a vector.
 
     Raises:
@@ -48,28 +48,21 @@ class Embedder:
     def __init__(self, folder: str | Path) -> None:
         place = Path(folder).expanduser().resolve()
         self.name = place.name
-        wants = _wants(self.name)
         modules = place / "modules.json"
-        if wants.get("custom_code"):
-            refuse(
-                f"埋め込みモデル {self.name} は使えません。", "付属のプログラムを実行しないと動かないモデルです。",
-                "付属のプログラムが要らないモデルを選んでください。候補: kit/knowledge/embedders.toml",
-            )  # fmt: skip
-        if not (modules.is_file() or ((place / "config.json").is_file() and "pooling" in wants)):
+        if not modules.is_file():
             refuse(
                 f"埋め込みモデルのフォルダ {place} を使えません。",
                 "フォルダがないか、sentence-transformers 形式（modules.json のあるもの）ではありません。",
                 "モデルIDではなく、手元のフォルダを指定してください。自社の文書から作るには: kit.fit_embedder(store, to=フォルダ)",
             )
         model_files.check(place)
-        if modules.is_file():
-            _check_parts(modules)
-        self._model = _load(place, "" if modules.is_file() else wants["pooling"])
-        own = self._model.prompts
-        self._before = [own.get(kind) or wants.get(f"{also}_prefix", "") for kind, also in (("query", "query"), ("document", "passage"))]
+        _check_parts(modules)
+        self._model = _load(place)
+        own, wants = self._model.prompts, _wants(self.name)
+        self._before = [own.get("query") or wants.get("query_prefix", ""), own.get("document") or wants.get("passage_prefix", "")]
         self._cut = (place / _FITTED).is_file()
         self.dimensions = int(self._model.get_embedding_dimension())
-        decisive = [model_files.digests(place), self._before, "" if modules.is_file() else wants["pooling"]]
+        decisive = [model_files.digests(place), self._before]
         self.identity = hashlib.sha256(canonical(decisive).encode()).hexdigest()
 
     def query(self, text: str) -> Vectors:
@@ -176,23 +169,14 @@ def _check_parts(modules: Path) -> None:
             )  # fmt: skip
 
 
-def _load(folder: Path, pooling: str) -> Any:
-    """Load a checked folder; ``pooling`` is for one without a list of parts."""
+def _load(folder: Path) -> Any:
+    """Load a checked folder."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     try:
         with warnings.catch_warnings(action="ignore"):
-            if not pooling:
-                return SentenceTransformer(
-                    str(folder), device="cpu", local_files_only=True, trust_remote_code=False,
-                    model_kwargs={"use_safetensors": True},
-                )  # fmt: skip
-            body = Transformer(str(folder), model_kwargs={"use_safetensors": True, "local_files_only": True})
-            names = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
-            return SentenceTransformer(
-                modules=[body, Pooling(body.get_embedding_dimension(), pooling_mode=names[pooling])], device="cpu"
-            )
+            weights = {"use_safetensors": True}
+            return SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False, model_kwargs=weights)
     except (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ImportError) as error:
         raise DataError(
             f"埋め込みモデルのフォルダ {folder} を読み込めません。",

@@ -14,7 +14,7 @@ from kit.knowledge.corpus import Statistics, searched
 from kit.knowledge.embedding import Vectors
 from kit.knowledge.files import check_readers
 from kit.knowledge.rows import Row, chunk_of, readers_of
-from kit.knowledge.table import Table, among, between, every
+from kit.knowledge.table import Table, among, between
 from kit.records import EVERYONE, Hit
 
 
@@ -41,15 +41,13 @@ class Scope:
         """Tell whether the user may read what has these readers (in the form of their column)."""
         return not {EVERYONE, self.user}.isdisjoint(readers_of(readers))
 
-    def filters(self, readable: Sequence[str], table: Table) -> list[Any]:
-        """Return the expressions that the table is filtered by; ``readable`` are the values of readers that the user is among."""
-        found = [among("readers", readable)]
+    def filter(self, table: Table, readable: Sequence[str]) -> Any:
+        """Return the expression that the table is filtered by; ``readable`` are the values of readers that the user is among."""
+        where = among("readers", readable)
         if self.documents:
             names = {row["document"] for row in table.documents()}
-            found.append(among("document", [name for name in names if fnmatch.fnmatchcase(name, self.documents)]))
-        if self.since or self.until:
-            found.append(between("date", self.since, self.until))
-        return found
+            where = where.and_(among("document", [name for name in names if fnmatch.fnmatchcase(name, self.documents)]))
+        return where.and_(between("date", self.since, self.until)) if self.since or self.until else where
 
 
 def retrieve(
@@ -60,7 +58,7 @@ def retrieve(
     readable = [value for value in statistics.readers if scope.holds(value)]
     if not (words and readable):
         return []
-    where = every(scope.filters(readable, table))
+    where = scope.filter(table, readable)
     rows = table.matching(words, limit, where)
     if vector is not None and vector.any():
         found = {row["id"] for row in rows}

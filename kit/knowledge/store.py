@@ -81,12 +81,7 @@ class Store:
         known = sorted((name, content, sorted(readers)) for name, (content, readers) in self._known().items())
         return hashlib.sha256(json.dumps(known, ensure_ascii=False).encode()).hexdigest()
 
-    def add(
-        self,
-        documents: Iterable[Document],
-        *,
-        progress: Callable[[Document], None] | None = None,
-    ) -> Added:
+    def add(self, documents: Iterable[Document], *, progress: Callable[[Document], None] | None = None) -> Added:
         """Add documents; what is there with the same content and readers is skipped, a changed one is replaced.
 
         Each batch of 50 documents is durable before the next is read, so an interrupted call goes on where it was.
@@ -102,7 +97,8 @@ class Store:
         counts: Counter[str] = Counter()
         unreadable: list[str] = []
         doubts: list[str] = []
-        with self._writing("add"):
+        with self._table.writing():  # errors of the source and of ``progress`` are not the store's
+            self._begin("add")
             known = self._known()
             source = iter(documents)
             while batch := list(islice(source, _BATCH_DOCUMENTS)):
@@ -119,11 +115,13 @@ class Store:
                         counts["replaced" if document.name in known else "new"] += 1
                         known[document.name] = (document.id, frozenset(document.readers))
                         fresh[document.name] = document
-                self._commit(list(fresh.values()), sorted(there & fresh.keys()))
+                with store_errors(self.path):
+                    self._commit(list(fresh.values()), sorted(there & fresh.keys()))
                 for document in batch:
                     if progress:
                         progress(document)
-            self._index()
+            with store_errors(self.path):
+                self._index()
         numbers = counts["new"], counts["unchanged"], counts["replaced"]
         return Added(*numbers, tuple(unreadable), tuple(doubts), notices=self.notices)
 
@@ -170,7 +168,7 @@ class Store:
         with self._writing("embed"):
             self._tag()
             self._table.embed(model)
-            self._counted()
+            self._corpus.at(self._table.version)
             self._embedder = model
 
     def chunks(self, document: str = "") -> list[Chunk]:
@@ -208,24 +206,22 @@ class Store:
                 raise _unknown("文書", name, self.documents())
             self._commit([], [name])
             replaced = self._table.rewrite()
-            with store_errors(self.path):
-                self._corpus.follow(self._table, anew=True)
-                return certify(self.path, name, erased, self._table, replaced)
+            self._corpus.follow(self._table, anew=True)
+            return certify(self.path, name, erased, self._table, replaced)
 
     def verify(self) -> Health:
         """Read every file again and compare it with the checksum taken when it was written; count everything again.
 
         Counts that are wrong are put right. Takes as long as reading and counting the store: see ``DECISIONS.md``.
         """
-        with locked(self.path):  # nobody writes meanwhile
+        with locked(self.path), store_errors(self.path):  # nobody writes meanwhile
             damage = self._table.verify()
             if damage.changed or damage.missing:
                 return Health(damage, None, self.notices)
-            with store_errors(self.path):
-                self._corpus.follow(self._table)
-                right = self._corpus.equals(self._table.rows(COUNTED))
-                if not right:
-                    self._corpus.follow(self._table, anew=True)
+            self._corpus.follow(self._table)
+            right = self._corpus.equals(self._table.rows(COUNTED))
+            if not right:
+                self._corpus.follow(self._table, anew=True)
             return Health(damage, right, self.notices)
 
     def rollback(self, tag: str = "") -> str:
@@ -247,8 +243,7 @@ class Store:
                 raise _unknown("控え", chosen or "最後の変更の前", tags)
             self._tag()
             self._table.restore(chosen)
-            with store_errors(self.path):
-                self._corpus.follow(self._table)
+            self._corpus.follow(self._table)
         return chosen
 
     @property
@@ -283,7 +278,9 @@ class Store:
             query: The question, any text.
             k: Number of hits wanted, 1 or more.
             as_user: Reader name; "" is a member of ``everyone`` only.
-            documents, since, until: See ``Scope``.
+            documents: Only documents whose name matches this pattern (see ``Scope``).
+            since: Only documents of this day or later, likewise.
+            until: Only documents of this day or earlier, likewise.
             fold: Show near-duplicates and other editions of a hit under it (``Hit.also``), the newest first.
 
         Returns:
@@ -328,12 +325,15 @@ class Store:
 
     @contextmanager
     def _writing(self, change: str) -> Iterator[None]:
-        with self._table.writing():
-            with store_errors(self.path):
-                self._corpus.follow(self._table)
-            # Made at the first commit: what changes nothing leaves no state to go back to.
-            self._next_tag = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self._table.version}-{change}"
+        with self._table.writing(), store_errors(self.path):
+            self._begin(change)
             yield
+
+    def _begin(self, change: str) -> None:
+        with store_errors(self.path):
+            self._corpus.follow(self._table)
+        # Made at the first commit: what changes nothing leaves no state to go back to.
+        self._next_tag = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self._table.version}-{change}"
 
     def _commit(self, documents: Sequence[Document], replaced: Sequence[str]) -> None:
         """Write documents in the place of others in one commit, so that a kill leaves each of them whole, old or new."""
@@ -346,8 +346,7 @@ class Store:
         if rows or gone:
             self._tag()
             self._table.replace(rows, replaced)
-            with store_errors(self.path):
-                self._corpus.change(gone, rows, self._table.version)
+            self._corpus.change(gone, rows, self._table.version)
 
     def _check_embedder(self, folder: str | Path = "") -> None:
         """Refuse to mix the vectors of two models, or chunks with and without; ``folder`` is the model's that was asked for."""
@@ -361,12 +360,7 @@ class Store:
 
     def _index(self) -> None:
         self._table.index()
-        self._counted()
-
-    def _counted(self) -> None:
-        """Note that the table's new state holds the chunks that were counted."""
-        with store_errors(self.path):
-            self._corpus.at(self._table.version)
+        self._corpus.at(self._table.version)
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> DataError:

@@ -11,11 +11,10 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from kit.errors import StoreError
+from kit.errors import RunError, StoreError
 from kit.knowledge.acknowledged import HINT, HOME, Acknowledged, version_of
 from kit.knowledge.disk import locked, refuse_network, store_errors
 from kit.knowledge.embedding import Embedder
@@ -27,12 +26,11 @@ _FORMAT = {"kit_store": "2"}  # in the table's schema; a store of the first tria
 _KEPT_TAGS = 10
 _KEPT_FOR = timedelta(days=7)  # readers of an older state may be at work
 _NEVER = timedelta(days=36_500)
-_MOST_HEALS = 32
 _TICK_NS = 1_000_000_000
 
 
 class Table:
-    """One table in a folder. Every method that changes it wants ``writing()`` around it.
+    """One table in a folder. Every method that changes it wants ``writing()`` and ``store_errors`` around it.
 
     Args:
         folder: The store's folder; made where absent.
@@ -101,83 +99,76 @@ class Table:
 
     def replace(self, rows: Sequence[Row], documents: Sequence[str]) -> None:
         """Put rows in the place of all rows of some documents, in one commit: a kill leaves the old state or the new."""
-        with store_errors(self.folder):
-            if not documents:
-                self._table.add(list(rows))
-            elif not rows:
-                self._table.delete(among("document", documents))
-            else:
-                merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-                merge.when_not_matched_by_source_delete(among("document", documents)).execute(list(rows))
-            self.acknowledged.sync()
+        if not documents:
+            self._table.add(list(rows))
+        elif not rows:
+            self._table.delete(among("document", documents))
+        else:
+            merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge.when_not_matched_by_source_delete(among("document", documents)).execute(list(rows))
+        self.acknowledged.sync()
 
     def embed(self, model: Embedder) -> None:
         """Give every row a vector of this model, in one commit."""
-        with store_errors(self.folder):
-            self._table.checkout_latest()
-            self._overwrite(vector_schema(self._table.schema, model), model)
+        self._table.checkout_latest()
+        self._overwrite(vector_schema(self._table.schema, model), model)
 
     def index(self) -> None:
         """Take new rows into the indices; until then they are found by looking through them."""
-        with store_errors(self.folder):
-            self._table.optimize(cleanup_older_than=_NEVER)
-            self.acknowledged.sync()  # before an older state goes, the one that is to stay is on disk
-            if time.time() - self.acknowledged.manifests()[0].stat().st_mtime < _KEPT_FOR.total_seconds():
-                return  # pruning indexes once more, in a further state
-            tagged = {int(tag["version"]) for tag in self._table.tags.list().values()}
-            made = [state["timestamp"].astimezone() for state in self._table.list_versions() if state["version"] in tagged]
-            # Lance removes nothing at all where a tagged state is among the old ones.
-            reached = datetime.now(UTC) - min(made) + timedelta(days=1) if made else _KEPT_FOR
-            with self.acknowledged.cleaning():
-                self._table.optimize(cleanup_older_than=max(reached, _KEPT_FOR))
+        self._table.optimize(cleanup_older_than=_NEVER)
+        self.acknowledged.sync()  # before an older state goes, the one that is to stay is on disk
+        if time.time() - self.acknowledged.manifests()[0].stat().st_mtime < _KEPT_FOR.total_seconds():
+            return  # pruning indexes once more, in a further state
+        tagged = {int(tag["version"]) for tag in self._table.tags.list().values()}
+        made = [state["timestamp"].astimezone() for state in self._table.list_versions() if state["version"] in tagged]
+        # Lance removes nothing at all where a tagged state is among the old ones.
+        reached = datetime.now(UTC) - min(made) + timedelta(days=1) if made else _KEPT_FOR
+        with self.acknowledged.cleaning():
+            self._table.optimize(cleanup_older_than=max(reached, _KEPT_FOR))
 
     # --- versions
 
     def tag(self, name: str) -> None:
         """Keep the present state under a name, until it is among no more than the last ten."""
-        with store_errors(self.folder):
-            if name not in self._table.tags.list():
-                self._table.tags.create(name, self.version)
-            if old := self.tags()[:-_KEPT_TAGS]:
-                with self.acknowledged.cleaning():
-                    for name in old:
-                        self._table.tags.delete(name)
-            self.acknowledged.sync()
+        if name not in self._table.tags.list():
+            self._table.tags.create(name, self.version)
+        if old := self.tags()[:-_KEPT_TAGS]:
+            with self.acknowledged.cleaning():
+                for name in old:
+                    self._table.tags.delete(name)
+        self.acknowledged.sync()
 
     def tags(self) -> list[str]:
         """Return the names of kept states, oldest first."""
-        with store_errors(self.folder):
-            named = self._table.tags.list()
+        with self._newest() as table:
+            named = table.tags.list()
             return sorted(named, key=lambda name: (int(named[name]["version"]), name))
 
     def restore(self, tag: str) -> None:
         """Make a kept state the newest one."""
-        with store_errors(self.folder):
-            self._table.restore(tag)
-            self.acknowledged.sync()
+        self._table.restore(tag)
+        self.acknowledged.sync()
 
     def changes(self, since: int, columns: Sequence[str]) -> tuple[list[Row], list[Row]] | None:
         """Return the rows that went and those that came since a state; None where that state cannot be read any more."""
-        with store_errors(self.folder):
-            self._table.checkout_latest()
-            try:
-                before = self._at(since)
-                old, new = ({tuple(row.values()) for row in _documents(table)} for table in (before, self._table))
-                where = among("document", sorted({name for name, *_ in old ^ new}))
-                return _scan(before, columns, where).to_list(), _scan(self._table, columns, where).to_list()
-            except Exception:  # gone, or so damaged that Lance panics
-                return None
+        self._table.checkout_latest()
+        try:
+            before = self._at(since)
+            old, new = ({tuple(row.values()) for row in _documents(table)} for table in (before, self._table))
+            where = among("document", sorted({name for name, *_ in old ^ new}))
+            return _scan(before, columns, where).to_list(), _scan(self._table, columns, where).to_list()
+        except Exception:  # gone, or so damaged that Lance panics
+            return None
 
     def ever(self, columns: Sequence[str], where: Any) -> list[Row]:
         """Return every row, once, that any state which is still on the disk holds."""
         found: dict[tuple[Any, ...], Row] = {}
-        with store_errors(self.folder):
-            for number in sorted(map(version_of, self.acknowledged.manifests()), reverse=True):
-                try:
-                    rows = _scan(self._at(number), columns, where).to_list()
-                except Exception:  # damaged; its files go with the others
-                    continue
-                found |= {tuple(row.values()): row for row in rows}
+        for number in sorted(map(version_of, self.acknowledged.manifests()), reverse=True):
+            try:
+                rows = _scan(self._at(number), columns, where).to_list()
+            except Exception:  # damaged; its files go with the others
+                continue
+            found |= {tuple(row.values()): row for row in rows}
         return list(found.values())
 
     def rewrite(self) -> int:
@@ -186,7 +177,7 @@ class Table:
         Returns:
             Number of files that there were before; none of them is there any more.
         """
-        with store_errors(self.folder), self.acknowledged.cleaning():
+        with self.acknowledged.cleaning():
             before = {self.folder / path for path in checksums.files(self.acknowledged.list, HOME, HINT)}
             for tag in self.tags():
                 self._table.tags.delete(tag)
@@ -228,8 +219,7 @@ class Table:
 
     def verify(self) -> checksums.Damage:
         """Compare every file with its checksum."""
-        with store_errors(self.folder):
-            return checksums.verify(self.acknowledged.list, HOME, but=HINT)
+        return checksums.verify(self.acknowledged.list, HOME, but=HINT)
 
     @contextmanager
     def writing(self, *, patient: bool = True) -> Iterator[bool]:
@@ -253,7 +243,7 @@ class Table:
                 return
             try:
                 self._settle()
-            except (OSError, RuntimeError):  # a full disk: what is there can be searched
+            except (OSError, RuntimeError, RunError):  # a full disk: what is there can be searched
                 with suppress(Exception):  # what is told is why it could not be settled
                     self._try_open()
                     if self._table.list_indices():
@@ -262,23 +252,10 @@ class Table:
 
     def _settle(self) -> None:
         """Make the newest acknowledged state the head, under the writers' lock; a first one where there is none."""
-        acknowledged = self.acknowledged
-        if not acknowledged.list.exists() and not any(self.folder.glob(f"{HOME}/data/*")):
+        if not self.acknowledged.list.exists() and not any(self.folder.glob(f"{HOME}/data/*")):
             self._create()  # nothing was ever acknowledged
-        acknowledged.begin()
-        for _ in range(_MOST_HEALS):
-            if damaged := acknowledged.damaged_head():
-                acknowledged.set_aside(damaged)
-                continue
-            try:
-                self._try_open()
-                break
-            except StoreError:
-                raise
-            except Exception as error:  # a damaged manifest makes Lance panic, too
-                acknowledged.give_up_head(error)
-        else:
-            raise OSError(f"none of the last {_MOST_HEALS} versions can be read")
+        self.acknowledged.begin()
+        self._try_open()
         self._make_indices()
 
     def _try_open(self) -> None:
@@ -329,16 +306,11 @@ def among(column: str, values: Iterable[str]) -> Any:
 
 
 def between(column: str, first: str, last: str) -> Any:
-    """Return the expression that a text column lies between two values; "" leaves an end open."""
+    """Return the expression that a text column is filled and lies between two values; "" leaves an end open."""
     from lancedb.expr import col, lit
 
-    ends = [col(column).gt(lit(""))] + [col(column).gte(lit(first))] * bool(first) + [col(column).lte(lit(last))] * bool(last)
-    return every(ends)
-
-
-def every(expressions: Sequence[Any]) -> Any:
-    """Return the expression that all of some expressions hold."""
-    return reduce(lambda left, right: left.and_(right), expressions)
+    begun = col(column).gte(lit(first)) if first else col(column).gt(lit(""))
+    return begun.and_(col(column).lte(lit(last))) if last else begun
 
 
 def _scan(table: Any, columns: Sequence[str], where: Any = None) -> Any:

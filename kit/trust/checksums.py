@@ -29,24 +29,18 @@ def sha256(path: Path) -> str:
 
 
 def read(listing: Path) -> dict[str, str]:
-    """Return what is listed: path → sha256; nothing where there is no list. Lines that are none are left out."""
-    if not listing.exists():
-        return {}
-    lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
-    return {path: digest for digest, gap, path in (line.partition("  ") for line in lines) if gap and len(digest) == 64}
-
-
-def intact(listing: Path) -> bool:
-    """Tell whether there is a list, as it was written."""
+    """Return what is listed: path → sha256; nothing where there is no list, or it is not as it was written."""
     content = listing.read_bytes() if listing.exists() else b""
     body = content[: content.rfind(b"# ")]
-    return bool(content) and content == body + _last_line(body)
+    if content != body + _last_line(body):
+        return {}
+    return {path: digest for digest, _, path in (line.partition("  ") for line in body.decode().split("\n")) if path}
 
 
 def update(
     listing: Path, folder: str, *, but: frozenset[str] = frozenset(), lost: frozenset[str] = frozenset(), vouch: bool = True
 ) -> None:
-    """List what is new below a folder and drop what has gone.
+    """List what is new below a folder and drop what has gone; a list that is damaged is made anew.
 
     Args:
         listing: The list.
@@ -68,7 +62,7 @@ def verify(listing: Path, folder: str, *, but: frozenset[str] = frozenset()) -> 
     known, there = read(listing), files(listing, folder, but)
     changed = [path for path in sorted(there & known.keys()) if sha256(listing.parent / path) != known[path]]
     missing = sorted(known.keys() - there)
-    if not intact(listing):
+    if not known:
         (changed if listing.exists() else missing).insert(0, listing.name)
     return Damage(tuple(changed), tuple(missing), len(there))
 
