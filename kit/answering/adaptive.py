@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 from kit.answering.extractive import chunk_tokens
-from kit.answering.llm import plain
+from kit.answering.llm import closed_object, plain
 from kit.knowledge import japanese, ranking
 from kit.knowledge.corpus import Statistics, searched
 from kit.knowledge.rows import row_of
@@ -42,12 +42,7 @@ _TWO_PARTS = re.compile(
     r"|(?:か|の|と)、|、(?:また|あと|それと|それから|さらに|および)"
 )
 _MOST_WORDS = 3  # synonyms taken for one word of the question
-_SCHEMA = {
-    "type": "object",
-    "properties": {"text": {"type": "string", "maxLength": 200}},
-    "required": ["text"],
-    "additionalProperties": False,
-}
+_SCHEMA = closed_object(text={"type": "string", "maxLength": 200})
 
 
 @dataclass(frozen=True, slots=True)

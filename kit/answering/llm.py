@@ -32,14 +32,15 @@ _SHORTEST_QUOTE = 4  # letters, blanks not counted; anything shorter stands near
 _TEMPLATE_MARK = re.compile(r"<(?=[|｜/A-Za-z])|\[(?=/?INST\])")
 
 
-def _object(**properties: Any) -> dict[str, Any]:
+def closed_object(**properties: Any) -> dict[str, Any]:
+    """Return the JSON schema of an object that has these properties, all of them and no others."""
     required = list(properties)
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 # Every string and list is bounded: a model that never closes one is cut off and counts as an error.
-_SOURCE = _object(number={"type": "integer", "minimum": 1, "maximum": 99}, quote={"type": "string", "maxLength": 120})
-SCHEMA = _object(
+_SOURCE = closed_object(number={"type": "integer", "minimum": 1, "maximum": 99}, quote={"type": "string", "maxLength": 120})
+SCHEMA = closed_object(
     found={"type": "boolean"},
     answer={"type": "string", "maxLength": 200},
     sources={"type": "array", "maxItems": 3, "items": _SOURCE},
