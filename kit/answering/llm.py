@@ -157,15 +157,11 @@ def _parse(data: Any) -> tuple[bool, str, list[tuple[int, str]]] | None:
 
 
 def _cite(hits: Sequence[Hit], number: int, quote: str) -> Citation | None:
+    """Return a citation of the stretch that a quote repeats, blanks aside, as it stands there; None where it stands nowhere."""
     if not 1 <= number <= len(hits):
         return None
     chunk = hits[number - 1].chunk
-    verbatim = _stretch(re.sub(r"(?m)^\s*> ?", "", quote), chunk.text)
-    return Citation.of(chunk, verbatim) if verbatim else None
-
-
-def _stretch(quote: str, text: str) -> str:
-    """Return the stretch of the text that the quote repeats, blanks aside, as it stands there; "" for none."""
-    letters = "".join(unicodedata.normalize("NFKC", quote).split())
-    match = re.search(r"\s*".join(map(re.escape, letters)), text)
-    return match.group() if match and len(letters) >= _SHORTEST_QUOTE else ""
+    unmarked = re.sub(r"(?m)^\s*> ?", "", quote)
+    letters = "".join(unicodedata.normalize("NFKC", unmarked).split())
+    match = re.search(r"\s*".join(map(re.escape, letters)), chunk.text)
+    return Citation.of(chunk, match.group()) if match and len(letters) >= _SHORTEST_QUOTE else None

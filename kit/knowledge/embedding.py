@@ -37,6 +37,7 @@ class Embedder:
         folder: As sentence-transformers writes it.
 
     Attributes:
+        folder: The folder, resolved.
         name: The folder's own name, by which ``embedders.toml`` knows it.
         identity: Hash of all that decides what its vectors are: every file and the prefixes; 64 hex digits.
         dimensions: Length of a vector.
@@ -47,7 +48,7 @@ class Embedder:
 
     def __init__(self, folder: str | Path) -> None:
         place = Path(folder).expanduser().resolve()
-        self.name = place.name
+        self.folder, self.name = place, place.name
         modules = place / "modules.json"
         if not modules.is_file():
             refuse(
@@ -130,21 +131,19 @@ def write_weight(store: Path, identity: str, weight: float) -> None:
     write_atomically(store / _WEIGHT, canonical({"embedder": identity, "weight": weight}))
 
 
-def mismatch(store: Path, made_by: str, given: Embedder | None, folder: str | Path = "") -> StoreError:
+def mismatch(store: Path, made_by: str, given: Embedder | None) -> StoreError:
     """Return the error that a store's vectors are not the given embedder's.
 
     Args:
         store: The store's folder.
         made_by: Name of the model that made the vectors; "" where there are none.
         given: The model at hand.
-        folder: Where that one lies; "" when the store is open already.
     """
     cause = f"ストアのベクトルは、別のモデルか、ファイルが変わる前の「{made_by}」で作られています。" if made_by else "ストアにはベクトルがありません。"
     plain = f"kit.Store('{store}')"
-    if folder:
-        remedy = f"このモデルでベクトルを作り直すには: {plain}.embed('{folder}')。言葉だけで検索するには: {plain}"
-    else:
-        remedy = f"開き直してください: kit.Store('{store}', embedder='「{made_by}」のフォルダ')" if made_by else f"開き直してください: {plain}"
+    own = f"ストアのモデルで開き直すには: kit.Store('{store}', embedder='「{made_by}」のフォルダ')。" if made_by else ""
+    anew = f"このモデルでベクトルを作り直すには: {plain}.embed('{given.folder}')。" if given else ""
+    remedy = f"{own}{anew}言葉だけで検索するには: {plain}"
     return StoreError(f"RAGストア {store} は、埋め込みモデル（{given.name if given else '指定なし'}）と合いません。", cause, remedy)
 
 

@@ -52,7 +52,7 @@ class Store:
         self._embedder = Embedder(embedder) if embedder else None
         self._table = Table(self.path, embedder=self._embedder, network=network)
         if self._embedder:
-            self._check_embedder(embedder)
+            self._check_embedder()
         with store_errors(self.path):
             self._corpus = Corpus(self.path / "corpus.sqlite")
 
@@ -348,10 +348,10 @@ class Store:
             self._table.replace(rows, replaced)
             self._corpus.change(gone, rows, self._table.version)
 
-    def _check_embedder(self, folder: str | Path = "") -> None:
-        """Refuse to mix the vectors of two models, or chunks with and without; ``folder`` is the model's that was asked for."""
+    def _check_embedder(self) -> None:
+        """Refuse to mix the vectors of two models, or chunks with and without."""
         if self._table.embedder[0] != (self._embedder.identity if self._embedder else ""):
-            raise mismatch(self.path, self._table.embedder[1], self._embedder, folder)
+            raise mismatch(self.path, self._table.embedder[1], self._embedder)
 
     def _tag(self) -> None:
         if self._next_tag:
