@@ -18,6 +18,7 @@ from typing import Any
 from kit.knowledge import japanese
 from kit.knowledge.disk import store_errors, writable
 from kit.knowledge.ranking import Text
+from kit.knowledge.rows import parts_of
 from kit.knowledge.table import Table
 
 _MADE = """
@@ -225,6 +226,6 @@ class Corpus:
 
 def searched(row: Row) -> Text:
     """Return what ranking sees of a row: its title with the headings, then each sentence."""
-    heading = "\n".join((row["title"], *json.loads(row["place"])["headings"]))
-    letters = [japanese.normalise(part) for part in (heading, *japanese.sentences(row["text"]))]
+    parts = parts_of(row["title"], json.loads(row["place"])["headings"], row["text"])
+    letters = [japanese.normalise(part) for part in parts]
     return Text([line.split(" ") if line else [] for line in row["words"].split("\n")], letters)

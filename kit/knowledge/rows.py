@@ -21,17 +21,20 @@ def index_text(title: str, headings: Sequence[str], text: str) -> str:
     return "\n".join((title, *headings, text))
 
 
+def parts_of(title: str, headings: Sequence[str], text: str) -> list[str]:
+    """Return what is scored of a chunk, part by part: its title with the heading path, then each sentence."""
+    return ["\n".join((title, *headings)), *japanese.sentences(text)]
+
+
 def row_of(chunk: Chunk) -> Row:
     """Return a chunk as the table takes it, without a vector."""
-    heading = "\n".join((chunk.title, *chunk.place.headings))
+    parts = parts_of(chunk.title, chunk.place.headings, chunk.text)
     plain: dict[str, Any] = to_json(chunk)
     return plain | {
         "place": json.dumps(plain["place"], ensure_ascii=False),
         "readers": f"|{'|'.join(chunk.readers)}|" if chunk.readers else "",
-        # A line for the headings and one for each sentence: what ``corpus.searched`` expects.
-        "words": "\n".join(
-            " ".join(japanese.words(japanese.normalise(part))) for part in (heading, *japanese.sentences(chunk.text))
-        ),
+        # A line for each part, as ``corpus.searched`` reads them.
+        "words": "\n".join(" ".join(japanese.words(japanese.normalise(part))) for part in parts),
     }
 
 
