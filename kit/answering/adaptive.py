@@ -17,10 +17,11 @@ from time import perf_counter
 from typing import Any, Literal
 
 from kit.answering.extractive import chunk_tokens
-from kit.answering.llm import plain
+from kit.answering.llm import closed_object, plain
 from kit.knowledge import japanese, ranking
-from kit.knowledge.corpus import Statistics
-from kit.records import Chunk, Hit, Step
+from kit.knowledge.corpus import Statistics, searched
+from kit.knowledge.rows import row_of
+from kit.records import Hit, Step
 from kit.serving.chat import Chat, ChatError
 
 MARGIN = 0.13
@@ -41,12 +42,7 @@ _TWO_PARTS = re.compile(
     r"|(?:か|の|と)、|、(?:また|あと|それと|それから|さらに|および)"
 )
 _MOST_WORDS = 3  # synonyms taken for one word of the question
-_SCHEMA = {
-    "type": "object",
-    "properties": {"text": {"type": "string", "maxLength": 200}},
-    "required": ["text"],
-    "additionalProperties": False,
-}
+_SCHEMA = closed_object(text={"type": "string", "maxLength": 200})
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,18 +270,9 @@ def _new(search: Search, more: Sequence[Hit]) -> list[Hit]:
     """Return what was not yet found, neither by itself nor under another hit; its parts are measured by the question."""
     seen = {chunk.id for hit in search.hits for chunk in (hit.chunk, *hit.also)}
     new = [hit for hit in more if seen.isdisjoint(chunk.id for chunk in (hit.chunk, *hit.also))]
-    tokens = japanese.query(search.question)
-    words = [token[2:] for token in tokens if token.startswith("w:")]
-    grams = [token for token in tokens if not token.startswith("w:")]
-    parts = ranking.measure(words, grams, [_text(hit.chunk) for hit in new], search.statistics)
+    texts = [searched(row_of(hit.chunk)) for hit in new]
+    parts = ranking.measure(japanese.query(search.question), texts, search.statistics)
     return [replace(hit, parts=part) for hit, part in zip(new, parts, strict=True)]
-
-
-def _text(chunk: Chunk) -> ranking.Text:
-    """A chunk as the store ranks it."""
-    heading = "\n".join((chunk.title, *chunk.place.headings))
-    letters = [japanese.normalise(part) for part in (heading, *japanese.sentences(chunk.text))]
-    return ranking.Text([japanese.words(part) for part in letters], letters)
 
 
 def _gained(before: Sequence[Hit], after: Sequence[Hit]) -> str:

@@ -32,14 +32,15 @@ _SHORTEST_QUOTE = 4  # letters, blanks not counted; anything shorter stands near
 _TEMPLATE_MARK = re.compile(r"<(?=[|｜/A-Za-z])|\[(?=/?INST\])")
 
 
-def _object(**properties: Any) -> dict[str, Any]:
+def closed_object(**properties: Any) -> dict[str, Any]:
+    """Return the JSON schema of an object that has these properties, all of them and no others."""
     required = list(properties)
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 # Every string and list is bounded: a model that never closes one is cut off and counts as an error.
-_SOURCE = _object(number={"type": "integer", "minimum": 1, "maximum": 99}, quote={"type": "string", "maxLength": 120})
-SCHEMA = _object(
+_SOURCE = closed_object(number={"type": "integer", "minimum": 1, "maximum": 99}, quote={"type": "string", "maxLength": 120})
+SCHEMA = closed_object(
     found={"type": "boolean"},
     answer={"type": "string", "maxLength": 200},
     sources={"type": "array", "maxItems": 3, "items": _SOURCE},
@@ -156,15 +157,11 @@ def _parse(data: Any) -> tuple[bool, str, list[tuple[int, str]]] | None:
 
 
 def _cite(hits: Sequence[Hit], number: int, quote: str) -> Citation | None:
+    """Return a citation of the stretch that a quote repeats, blanks aside, as it stands there; None where it stands nowhere."""
     if not 1 <= number <= len(hits):
         return None
     chunk = hits[number - 1].chunk
-    verbatim = _stretch(re.sub(r"(?m)^\s*> ?", "", quote), chunk.text)
-    return Citation.of(chunk, verbatim) if verbatim else None
-
-
-def _stretch(quote: str, text: str) -> str:
-    """Return the stretch of the text that the quote repeats, blanks aside, as it stands there; "" for none."""
-    letters = "".join(unicodedata.normalize("NFKC", quote).split())
-    match = re.search(r"\s*".join(map(re.escape, letters)), text)
-    return match.group() if match and len(letters) >= _SHORTEST_QUOTE else ""
+    unmarked = re.sub(r"(?m)^\s*> ?", "", quote)
+    letters = "".join(unicodedata.normalize("NFKC", unmarked).split())
+    match = re.search(r"\s*".join(map(re.escape, letters)), chunk.text)
+    return Citation.of(chunk, match.group()) if match and len(letters) >= _SHORTEST_QUOTE else None

@@ -60,13 +60,9 @@ class Rag:
         self.store = store
         self.reader: Reader = ExtractiveReader() if isinstance(reader, str) else reader
         self._expand = expand
+        self.name = self.reader.name
         self._adaptive = adaptive or Adaptive(())
         self._prices = prices.read_prices(settings.load().prices)
-
-    @property
-    def name(self) -> str:
-        """The reader's name, shown in rows and summaries."""
-        return self.reader.name
 
     @property
     def identity(self) -> str:

@@ -7,10 +7,11 @@ import numpy as np
 
 from kit import views
 from kit.errors import DataError
-from kit.evaluation.metrics import same_place
+from kit.evaluation.recall import gold_ranks
 from kit.knowledge import ranking
+from kit.knowledge.retrieval import Scope
 from kit.knowledge.store import CANDIDATES, Store
-from kit.records import Case, Evidence, Hit
+from kit.records import Case, Hit
 
 FEWEST = 30
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
@@ -85,11 +86,12 @@ def paired_gain(differences: np.ndarray, clusters: np.ndarray, random: np.random
 
 def _reciprocal_ranks(store: Store, case: Case) -> list[float]:
     """Return 1 / rank of the first hit at a gold place for each of ``WEIGHTS``; 0 where none is among the first ten."""
-    near = store.candidates(case.question, CANDIDATES, case.user, near=True)
-    words = store.candidates(case.question, CANDIDATES, case.user)  # what search by words alone sees: weight 0 means that
+    scope = Scope(case.user)
+    near = store.candidates(case.question, CANDIDATES, scope, near=True)
+    words = store.candidates(case.question, CANDIDATES, scope)  # what search by words alone sees: weight 0 means that
     return [_reciprocal_rank(ranking.scored(near if weight else words, weight), case) for weight in WEIGHTS]
 
 
 def _reciprocal_rank(hits: Sequence[Hit], case: Case) -> float:
-    places = (Evidence(hit.chunk.document, hit.chunk.place) for hit in hits[:_DEPTH])
-    return next((1 / rank for rank, place in enumerate(places, 1) if any(same_place(place, gold) for gold in case.evidence)), 0.0)
+    rank = gold_ranks(case, ranking.ranked(hits, _DEPTH))[1]
+    return 1 / rank if rank else 0.0

@@ -18,6 +18,8 @@ from typing import Any
 from kit.knowledge import japanese
 from kit.knowledge.disk import store_errors, writable
 from kit.knowledge.ranking import Text
+from kit.knowledge.rows import parts_of
+from kit.knowledge.table import Table
 
 _MADE = """
 CREATE TABLE IF NOT EXISTS tokens (token TEXT PRIMARY KEY, chunks INTEGER NOT NULL) WITHOUT ROWID;
@@ -27,9 +29,10 @@ CREATE TABLE IF NOT EXISTS state (
 );
 INSERT OR IGNORE INTO state VALUES (1, 0, 0, 0, 0, 0);
 """
-_COUNT_TOKEN = "INSERT INTO tokens VALUES (?, ?) ON CONFLICT DO UPDATE SET chunks = chunks + excluded.chunks"
-_COUNT_READERS = "INSERT INTO readers VALUES (?, ?) ON CONFLICT DO UPDATE SET chunks = chunks + excluded.chunks"
-_CHUNKS_WITH = "SELECT token, chunks FROM tokens WHERE token IN ({})"
+_COUNT = "INSERT INTO {} VALUES (?, ?) ON CONFLICT DO UPDATE SET chunks = chunks + excluded.chunks"
+_SIZES = ("chunks", "sentences", "words", "grams")
+_CHUNKS_WITH = "SELECT token, chunks FROM tokens WHERE token IN (SELECT value FROM json_each(?))"
+COUNTED = ("title", "place", "text", "words", "readers")
 Row = Mapping[str, Any]
 
 
@@ -44,29 +47,14 @@ class Statistics:
     """
 
     def __init__(
-        self,
-        count: int,
-        sentences: int,
-        words: int,
-        grams: int,
-        readers: Iterable[str],
-        chunks_with: Callable[[Sequence[str]], Mapping[str, int]],
+        self, sizes: Sequence[int], readers: Iterable[str], chunks_with: Callable[[Sequence[str]], Mapping[str, int]]
     ) -> None:
-        self.count = count
-        self.words, self.grams = words / max(1, count) or 1.0, grams / max(1, count) or 1.0
+        self.count, sentences, words, grams = sizes
+        self.words, self.grams = words / max(1, self.count) or 1.0, grams / max(1, self.count) or 1.0
         self.sentence_words, self.sentence_grams = words / max(1, sentences) or 1.0, grams / max(1, sentences) or 1.0
         self.readers = tuple(readers)
         self._chunks_with = chunks_with
         self._idf: dict[str, float] = {}
-
-    @classmethod
-    def of(cls, texts: Iterable[Sequence[str]]) -> "Statistics":
-        """Count the tokens of every text of a small corpus, taking each for one sentence."""
-        frequencies, count, length = Counter[str](), 0, 0
-        for tokens in texts:
-            frequencies.update(set(tokens))
-            count, length = count + 1, length + len(tokens)
-        return cls(count, count, length, length, (), lambda _: frequencies)
 
     def idf(self, token: str) -> float:
         """Return ln(1 + (N - n + 0.5) / (n + 0.5)); a token of no chunk gets the maximum, as n = 0.
@@ -109,13 +97,27 @@ class Corpus:
     def statistics(self) -> Statistics:
         """Return the counts; the same object as long as nothing changed."""
         with self._using() as database:
-            version, chunks, sentences, words, grams = database.execute(
-                "SELECT version, chunks, sentences, words, grams FROM state"
-            ).fetchone()
+            version, *sizes = database.execute("SELECT version, chunks, sentences, words, grams FROM state").fetchone()
             if self._statistics is None or self._statistics[0] != version:
                 readers = [row[0] for row in database.execute("SELECT readers FROM readers")]
-                self._statistics = version, Statistics(chunks, sentences, words, grams, readers, self._chunks_with)
+                self._statistics = version, Statistics(sizes, readers, self._chunks_with)
         return self._statistics[1]
+
+    def follow(self, table: Table, *, anew: bool = False) -> None:
+        """Bring the counts to the table's state: by what changed since the one they are of, or from all rows."""
+        version, counted = table.version, self.version
+        if counted == version and not anew:
+            return
+        changes = table.changes(counted, COUNTED) if counted and not anew else None
+        try:
+            if not changes:
+                self.clear()
+            gone, come = changes or ([], table.rows(COUNTED))
+            self.change(gone, come, version)
+        except sqlite3.OperationalError:  # the disk is full or read-only: searching goes on with counts in memory
+            self._path = None
+            self.clear()
+            self.change([], table.rows(COUNTED), version)
 
     def equals(self, rows: Iterable[Row]) -> bool:
         """Tell whether the counts are those of some rows, which are all of the store's."""
@@ -127,7 +129,7 @@ class Corpus:
         """Count what one commit took and brought.
 
         Args:
-            gone: Rows that left the table; their columns title, place, text, words and readers.
+            gone: Rows that left the table; their columns ``COUNTED``.
             come: Rows that entered it.
             version: The table's version after it.
         """
@@ -140,18 +142,16 @@ class Corpus:
                 held = {f"w:{word}" for word in words}.union(grams)
                 tokens.update(held) if sign > 0 else tokens.subtract(held)
                 readers[row["readers"]] += sign
-                counted = {"chunks": 1, "sentences": len(text.words) - 1, "words": len(words), "grams": len(grams)}
-                for name, number in counted.items():
+                for name, number in zip(_SIZES, (1, len(text.words) - 1, len(words), len(grams)), strict=True):
                     sizes[name] += sign * number
         with self._using() as database, database:
-            database.executemany(_COUNT_TOKEN, ((token, n) for token, n in tokens.items() if n))
-            database.executemany(_COUNT_READERS, ((value, n) for value, n in readers.items() if n))
-            if gone:
-                database.execute("DELETE FROM tokens WHERE chunks <= 0")
-                database.execute("DELETE FROM readers WHERE chunks <= 0")
+            for table, numbers in (("tokens", tokens), ("readers", readers)):
+                database.executemany(_COUNT.format(table), ((key, n) for key, n in numbers.items() if n))
+                if gone:
+                    database.execute(f"DELETE FROM {table} WHERE chunks <= 0")
             database.execute(
                 "UPDATE state SET version = ?, chunks = chunks + ?, sentences = sentences + ?, words = words + ?, grams = grams + ?",
-                (version, *(sizes[name] for name in ("chunks", "sentences", "words", "grams"))),
+                (version, *(sizes[name] for name in _SIZES)),
             )
 
     def at(self, version: int) -> None:
@@ -163,10 +163,6 @@ class Corpus:
         """Forget all counts: the file is made anew, so that no byte of them stays."""
         with self._lock:
             self._renew()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
 
     def _all(self) -> list[Any]:
         """Everything but the version, in one order; nothing where the file is damaged."""
@@ -189,12 +185,11 @@ class Corpus:
 
     def _connect(self) -> None:
         foreign = self._path and not writable(self._path.parent)  # somebody else's store: not even a lock may be written there
-        if foreign and self._path and self._path.exists():
-            address = f"{self._path.absolute().as_uri()}?immutable=1"
-            self._database = sqlite3.connect(address, uri=True, check_same_thread=False)
-        else:
-            self._path = None if foreign else self._path
-            self._database = sqlite3.connect(self._path or ":memory:", timeout=30, check_same_thread=False)
+        if self._path and foreign:
+            self._path = self._path if self._path.exists() else None
+        address = self._path.absolute().as_uri() + "?immutable=1" * bool(foreign) if self._path else ":memory:"
+        self._database = sqlite3.connect(address, timeout=30, uri=True, check_same_thread=False)
+        if not (self._path and foreign):
             self._database.execute("PRAGMA journal_mode = WAL")  # a search never waits for a writer
             self._database.executescript(_MADE)
         self._inode = self._path.stat().st_ino if self._path else 0
@@ -225,17 +220,12 @@ class Corpus:
                 raise
 
     def _chunks_with(self, tokens: Sequence[str]) -> dict[str, int]:
-        known = {token: token.encode("utf-8", "replace").decode() for token in tokens}  # a question may hold half a letter
-        found: dict[str, int] = {}
         with store_errors((self._path or Path()).parent), self._using() as database:
-            for start in range(0, len(tokens), 500):  # every SQLite takes as many values
-                some = [known[token] for token in tokens[start : start + 500]]
-                found |= database.execute(_CHUNKS_WITH.format(",".join("?" * len(some))), some)
-        return {token: found.get(written, 0) for token, written in known.items()}
+            return dict(database.execute(_CHUNKS_WITH, [json.dumps(tokens)]))
 
 
 def searched(row: Row) -> Text:
     """Return what ranking sees of a row: its title with the headings, then each sentence."""
-    heading = "\n".join((row["title"], *json.loads(row["place"])["headings"]))
-    letters = [japanese.normalise(part) for part in (heading, *japanese.sentences(row["text"]))]
+    parts = parts_of(row["title"], json.loads(row["place"])["headings"], row["text"])
+    letters = [japanese.normalise(part) for part in parts]
     return Text([line.split(" ") if line else [] for line in row["words"].split("\n")], letters)

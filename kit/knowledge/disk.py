@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from kit.errors import KitError, StoreError
+from kit.errors import RunError, StoreError
 
 _NETWORK = {
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "drvfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs", "davfs", "vboxsf",
@@ -21,20 +21,17 @@ def store_errors(folder: Path) -> Iterator[None]:
     """Turn what LanceDB, SQLite and the disk raise into a ``StoreError`` that names the store and a remedy."""
     try:
         yield
-    except KitError:
-        raise
-    except Exception as error:
+    except Exception as raised:
+        # Of a file that could not be written atomically the store is told, not the run of an evaluation.
+        error = raised.__cause__ if isinstance(raised, RunError) else raised
         if not isinstance(error, (OSError, RuntimeError, ValueError, sqlite3.Error)) and type(error).__name__ != "RustPanic":
-            raise  # a mistake of ours; a damaged file makes Lance panic
+            raise  # told already, or a mistake of ours; a damaged file makes Lance panic
         full = "No space left" in str(error) or "disk is full" in str(error) or getattr(error, "errno", 0) == 28
-        broken = f"ストアのファイルが壊れているか、読み書きの権限がありません（{' '.join(str(error).split())[:200]}）。"
-        raise StoreError(
-            f"RAGストア {folder} を操作できません。",
-            "ディスクの空きがありません。" if full else broken,
-            "空きを作り、同じ操作をもう一度実行してください。登録済みの文書は失われていません。"
-            if full
-            else f"権限を確かめてください。壊れたファイルは `kit store verify フォルダ` で分かります。直らない場合は {folder} を別名にして、ノートブック 02 で作り直せます。",
-        ) from error
+        cause = f"ストアのファイルが壊れているか、読み書きの権限がありません（{' '.join(str(error).split())[:200]}）。"
+        remedy = f"権限を確かめてください。壊れたファイルは `kit store verify フォルダ` で分かります。直らない場合は {folder} を別名にして、ノートブック 02 で作り直せます。"
+        if full:
+            cause, remedy = "ディスクの空きがありません。", "空きを作り、同じ操作をもう一度実行してください。登録済みの文書は失われていません。"
+        raise StoreError(f"RAGストア {folder} を操作できません。", cause, remedy) from error
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 
 from kit.errors import DataError, StoreError
 from kit.knowledge import japanese
+from kit.knowledge.rows import Row, text_of
 from kit.settings import read_toml
 from kit.trust import model_files
 from kit.trust.durable import canonical, write_atomically
@@ -33,11 +34,12 @@ class Embedder:
     """A model from a local folder, on the processor and without network.
 
     Args:
-        folder: As sentence-transformers writes it; or a bare model that ``embedders.toml`` names the pooling of.
+        folder: As sentence-transformers writes it.
 
     Attributes:
+        folder: The folder, resolved.
         name: The folder's own name, by which ``embedders.toml`` knows it.
-        identity: Hash of all that decides what its vectors are: every file, prefixes and pooling; 64 hex digits.
+        identity: Hash of all that decides what its vectors are: every file and the prefixes; 64 hex digits.
         dimensions: Length of a vector.
 
     Raises:
@@ -46,29 +48,22 @@ class Embedder:
 
     def __init__(self, folder: str | Path) -> None:
         place = Path(folder).expanduser().resolve()
-        self.name = place.name
-        wants = _wants(self.name)
+        self.folder, self.name = place, place.name
         modules = place / "modules.json"
-        if wants.get("custom_code"):
-            refuse(
-                f"埋め込みモデル {self.name} は使えません。", "付属のプログラムを実行しないと動かないモデルです。",
-                "付属のプログラムが要らないモデルを選んでください。候補: kit/knowledge/embedders.toml",
-            )  # fmt: skip
-        if not (modules.is_file() or ((place / "config.json").is_file() and "pooling" in wants)):
+        if not modules.is_file():
             refuse(
                 f"埋め込みモデルのフォルダ {place} を使えません。",
                 "フォルダがないか、sentence-transformers 形式（modules.json のあるもの）ではありません。",
                 "モデルIDではなく、手元のフォルダを指定してください。自社の文書から作るには: kit.fit_embedder(store, to=フォルダ)",
             )
         model_files.check(place)
-        if modules.is_file():
-            _check_parts(modules)
-        self._model = _load(place, "" if modules.is_file() else wants["pooling"])
-        own = self._model.prompts
-        self._before = [own.get(kind) or wants.get(f"{also}_prefix", "") for kind, also in (("query", "query"), ("document", "passage"))]
+        _check_parts(modules)
+        self._model = _load(place)
+        own, wants = self._model.prompts, _wants(self.name)
+        self._before = [own.get("query") or wants.get("query_prefix", ""), own.get("document") or wants.get("passage_prefix", "")]
         self._cut = (place / _FITTED).is_file()
         self.dimensions = int(self._model.get_embedding_dimension())
-        decisive = [model_files.digests(place), self._before, "" if modules.is_file() else wants["pooling"]]
+        decisive = [model_files.digests(place), self._before]
         self.identity = hashlib.sha256(canonical(decisive).encode()).hexdigest()
 
     def query(self, text: str) -> Vectors:
@@ -79,6 +74,11 @@ class Embedder:
     def passages(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of texts to be found, shape (texts, dimensions): float32, length 1 or all zeros."""
         return self._vectors(texts, self._before[1])
+
+    def embedded(self, rows: Sequence[Row]) -> list[Row]:
+        """Return rows of the store's table with their vectors."""
+        vectors = self.passages([text_of(row) for row in rows])
+        return [row | {"vector": vector} for row, vector in zip(rows, vectors, strict=True)]
 
     def _vectors(self, texts: Sequence[str], before: str) -> Vectors:
         given = [" ".join(tokens(text)) for text in texts] if self._cut else list(texts)
@@ -131,21 +131,19 @@ def write_weight(store: Path, identity: str, weight: float) -> None:
     write_atomically(store / _WEIGHT, canonical({"embedder": identity, "weight": weight}))
 
 
-def mismatch(store: Path, made_by: str, given: Embedder | None, folder: str | Path = "") -> StoreError:
+def mismatch(store: Path, made_by: str, given: Embedder | None) -> StoreError:
     """Return the error that a store's vectors are not the given embedder's.
 
     Args:
         store: The store's folder.
         made_by: Name of the model that made the vectors; "" where there are none.
         given: The model at hand.
-        folder: Where that one lies; "" when the store is open already.
     """
     cause = f"ストアのベクトルは、別のモデルか、ファイルが変わる前の「{made_by}」で作られています。" if made_by else "ストアにはベクトルがありません。"
     plain = f"kit.Store('{store}')"
-    if folder:
-        remedy = f"このモデルでベクトルを作り直すには: {plain}.embed('{folder}')。言葉だけで検索するには: {plain}"
-    else:
-        remedy = f"開き直してください: kit.Store('{store}', embedder='「{made_by}」のフォルダ')" if made_by else f"開き直してください: {plain}"
+    own = f"ストアのモデルで開き直すには: kit.Store('{store}', embedder='「{made_by}」のフォルダ')。" if made_by else ""
+    anew = f"このモデルでベクトルを作り直すには: {plain}.embed('{given.folder}')。" if given else ""
+    remedy = f"{own}{anew}言葉だけで検索するには: {plain}"
     return StoreError(f"RAGストア {store} は、埋め込みモデル（{given.name if given else '指定なし'}）と合いません。", cause, remedy)
 
 
@@ -170,23 +168,14 @@ def _check_parts(modules: Path) -> None:
             )  # fmt: skip
 
 
-def _load(folder: Path, pooling: str) -> Any:
-    """Load a checked folder; ``pooling`` is for one without a list of parts."""
+def _load(folder: Path) -> Any:
+    """Load a checked folder."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     try:
         with warnings.catch_warnings(action="ignore"):
-            if not pooling:
-                return SentenceTransformer(
-                    str(folder), device="cpu", local_files_only=True, trust_remote_code=False,
-                    model_kwargs={"use_safetensors": True},
-                )  # fmt: skip
-            body = Transformer(str(folder), model_kwargs={"use_safetensors": True, "local_files_only": True})
-            names = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
-            return SentenceTransformer(
-                modules=[body, Pooling(body.get_embedding_dimension(), pooling_mode=names[pooling])], device="cpu"
-            )
+            weights = {"use_safetensors": True}
+            return SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False, model_kwargs=weights)
     except (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ImportError) as error:
         raise DataError(
             f"埋め込みモデルのフォルダ {folder} を読み込めません。",

@@ -38,12 +38,11 @@ def certify(folder: Path, document: str, erased: Iterable[Mapping[str, Any]], ta
     found = {sought[needle]: path for path in files for needle in _found(path, list(sought))}
     shared = len(found)
     if found:
-        remaining = table.arrow(["title", "text"])
-        others = "\n".join((*remaining["title"].to_pylist(), *remaining["text"].to_pylist()))
+        others = "\n".join(f"{row['title']}\n{row['text']}" for row in table.rows(["title", "text"]))
         found = {text: path for text, path in found.items() if text not in others}
     shared -= len(found)
     where = list(found.values())
-    if where or table.rows(["document"], among("document", [document])):
+    if where or any(table.rows(["document"], among("document", [document]))):
         raise StoreError(
             f"「{document}」は、まだストアのファイルに残っているおそれがあります（{where[0] if where else folder}）。",
             "ほかのプログラムが同時にストアを開いているか、ストアの中に別のファイルがあります。",

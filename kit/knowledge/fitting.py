@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kit.errors import DataError
-from kit.knowledge import embedding, japanese
+from kit.knowledge import embedding
 from kit.knowledge.embedding import Vectors
+from kit.knowledge.rows import parts_of
 
 if TYPE_CHECKING:
     from kit.knowledge.store import Store
@@ -53,7 +54,7 @@ def fit_embedder(
     if folder.exists():
         raise DataError(f"{folder} はすでにあります。", "前に作ったモデルか、別のファイルがあります。", "別の名前のフォルダを to= に指定してください。")
     random = np.random.default_rng(seed)
-    parts = (("\n".join((chunk.title, *chunk.place.headings)), *japanese.sentences(chunk.text)) for chunk in store.chunks())
+    parts = (parts_of(chunk.title, chunk.place.headings, chunk.text) for chunk in store.chunks())
     texts = [list(map(embedding.tokens, part)) for part in parts]
     if len(texts) < _FEWEST:
         raise DataError(

@@ -24,8 +24,8 @@ _local = threading.local()
 
 
 def normalise(text: str) -> str:
-    """Return NFKC text in lower case: the form in which questions and documents are compared."""
-    return unicodedata.normalize("NFKC", text).lower()
+    """Return NFKC text in lower case: the form in which questions and documents are compared. Half a letter becomes a "?"."""
+    return unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode()).lower()
 
 
 def words(text: str) -> list[str]:

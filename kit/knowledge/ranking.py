@@ -7,10 +7,13 @@ times the best sentence's two. A vector's likeness, where there is one, is added
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kit.knowledge import japanese
 from kit.records import Hit, Parts
+
+if TYPE_CHECKING:
+    from kit.knowledge.corpus import Statistics
 
 K1 = 0.3
 B = 0.9
@@ -24,19 +27,6 @@ SAME = 0.8
 FOLDED = 20
 
 
-class Weights(Protocol):
-    """What ranking must know of the corpus (see ``Statistics``); lengths are means, in tokens."""
-
-    words: float
-    grams: float
-    sentence_words: float
-    sentence_grams: float
-
-    def idfs(self, tokens: Sequence[str]) -> list[float]:
-        """Return the weights of tokens."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Text:
     """A chunk as ranking sees it: first its title and headings, then its sentences."""
@@ -47,14 +37,13 @@ class Text:
     """Of each part, its normalised text."""
 
 
-def measure(words: Iterable[str], grams: Iterable[str], texts: Sequence[Text], weights: Weights) -> list[Parts]:
+def measure(question: Iterable[str], texts: Sequence[Text], weights: "Statistics") -> list[Parts]:
     """Score texts against a question by BM25, part by part (Robertson; k1 = 0.3, b = 0.9).
 
     All is counted in one pass over the letters of all texts: to look for each token in each sentence took half of a search.
 
     Args:
-        words: The question's words; repeated ones count once.
-        grams: Its character 1-grams and 2-grams, likewise.
+        question: Its tokens, the words marked as in ``japanese.query``; repeated ones count once.
         texts: The candidates.
         weights: The corpus.
     """
@@ -62,8 +51,9 @@ def measure(words: Iterable[str], grams: Iterable[str], texts: Sequence[Text], w
         return []
     import numpy as np
 
-    asked = {word: column for column, word in enumerate(dict.fromkeys(words))}
-    sought = sorted(set(grams), key=_code)
+    tokens = list(dict.fromkeys(question))
+    asked = {word[2:]: column for column, word in enumerate(token for token in tokens if token.startswith("w:"))}
+    sought = sorted((token for token in tokens if not token.startswith("w:")), key=_code)
     idf = np.array(weights.idfs([*(f"w:{word}" for word in asked), *sought]))
     lines = [line for text in texts for line in text.words]
     held = [row * len(asked) + asked[word] for row, line in enumerate(lines) for word in line if word in asked]
@@ -139,12 +129,7 @@ def combine(parts: Sequence[Parts], likeness: float = 0.0) -> list[float]:
         best = max(values, default=0.0)
         return [value / best if best > 0 else 0.0 for value in values]
 
-    columns = (
-        share([part.words for part in parts]),
-        share([part.grams for part in parts]),
-        share([part.sentence_words for part in parts]),
-        share([part.sentence_grams for part in parts]),
-    )
+    columns = (share([getattr(part, kind) for part in parts]) for kind in ("words", "grams", "sentence_words", "sentence_grams"))
     return [
         words + grams + SENTENCE * (sentence_words + sentence_grams) + likeness * part.likeness
         for words, grams, sentence_words, sentence_grams, part in zip(*columns, parts, strict=True)
@@ -222,12 +207,12 @@ def bm25(
     """
     weights = {token: idf(token) for token in set(question)}
     mean = mean_length or sum(map(len, texts)) / max(1, len(texts)) or 1.0
-    return [_score(weights, tokens.count, len(tokens), mean) for tokens in texts]
 
+    def score(tokens: Sequence[str]) -> float:
+        norm = K1 * (1 - B + B * len(tokens) / mean)
+        return sum(weight * n * (K1 + 1) / (n + norm) for token, weight in weights.items() if (n := tokens.count(token)))
 
-def _score(weights: dict[str, float], count: Callable[[str], int], length: float, mean: float) -> float:
-    norm = K1 * (1 - B + B * length / mean)
-    return sum(weight * n * (K1 + 1) / (n + norm) for token, weight in weights.items() if (n := count(token)))
+    return [score(tokens) for tokens in texts]
 
 
 def coverage(question: Iterable[str], text: Iterable[str], idf: Callable[[str], float]) -> float:

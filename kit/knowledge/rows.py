@@ -1,13 +1,16 @@
 """A chunk as a row of the store's table and back, and the column of vectors in Arrow's terms."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kit.knowledge import japanese
 from kit.records import Chunk, place_from_json
 from kit.trust.durable import to_json
+
+if TYPE_CHECKING:
+    from kit.knowledge.embedding import Embedder
 
 CHUNK = [field.name for field in fields(Chunk)]
 Row = dict[str, Any]
@@ -18,17 +21,20 @@ def index_text(title: str, headings: Sequence[str], text: str) -> str:
     return "\n".join((title, *headings, text))
 
 
+def parts_of(title: str, headings: Sequence[str], text: str) -> list[str]:
+    """Return what is scored of a chunk, part by part: its title with the heading path, then each sentence."""
+    return ["\n".join((title, *headings)), *japanese.sentences(text)]
+
+
 def row_of(chunk: Chunk) -> Row:
     """Return a chunk as the table takes it, without a vector."""
-    heading = "\n".join((chunk.title, *chunk.place.headings))
+    parts = parts_of(chunk.title, chunk.place.headings, chunk.text)
     plain: dict[str, Any] = to_json(chunk)
     return plain | {
         "place": json.dumps(plain["place"], ensure_ascii=False),
         "readers": f"|{'|'.join(chunk.readers)}|" if chunk.readers else "",
-        # A line for the headings and one for each sentence: what ``corpus.searched`` expects.
-        "words": "\n".join(
-            " ".join(japanese.words(japanese.normalise(part))) for part in (heading, *japanese.sentences(chunk.text))
-        ),
+        # A line for each part, as ``corpus.searched`` reads them.
+        "words": "\n".join(" ".join(japanese.words(japanese.normalise(part))) for part in parts),
     }
 
 
@@ -48,50 +54,21 @@ def readers_of(value: str) -> tuple[str, ...]:
     return tuple(name for name in value.split("|") if name)
 
 
-def with_vectors(schema: Any, dimensions: int, embedder: Sequence[str]) -> Any:
-    """Return a table's schema with a column of vectors for its last, in the place of an older one; 0 dimensions leave it without.
-
-    Args:
-        schema: The schema.
-        dimensions: Length of a vector.
-        embedder: Identity and name of the model, which the schema keeps.
-    """
+def vector_schema(schema: Any, model: "Embedder") -> Any:
+    """Return a table's schema with a column for a model's vectors at its end, in the place of another model's."""
     import pyarrow as pa
 
     columns = [field for field in schema if field.name != "vector"]
-    if not dimensions:
-        return pa.schema(columns, metadata=schema.metadata)
     # Required: a row without a vector would be found by its words only, and nobody would know.
-    columns.append(pa.field("vector", pa.list_(pa.float32(), dimensions), nullable=False))
-    told = dict(zip(("embedder", "embedder_name"), embedder, strict=True))
-    return pa.schema(columns, metadata=(schema.metadata or {}) | {key.encode(): text.encode() for key, text in told.items()})
+    columns.append(pa.field("vector", pa.list_(pa.float32(), model.dimensions), nullable=False))
+    told = {b"embedder": model.identity.encode(), b"embedder_name": model.name.encode()}
+    return pa.schema(columns, metadata=(schema.metadata or {}) | told)
 
 
 def embedder_of(schema: Any) -> tuple[str, str]:
     """Return identity and name of the model whose vectors a table holds; "" where it holds none."""
     told = schema.metadata or {}
     return told.get(b"embedder", b"").decode(), told.get(b"embedder_name", b"").decode()
-
-
-def embedded(batches: Any, schema: Any, vectors: Callable[[list[Row]], Any]) -> Any:
-    """Return a reader of batches that gives each row its vector.
-
-    Args:
-        batches: All columns of ``schema`` but the vectors.
-        schema: What ``with_vectors`` returned.
-        vectors: Takes rows, returns an array of shape (rows, dimensions).
-    """
-    import pyarrow as pa
-
-    *plain, column = schema.names
-
-    def made() -> Iterator[Any]:
-        for batch in batches:
-            new = pa.array(vectors(batch.to_pylist()).ravel(), pa.float32())
-            new = pa.FixedSizeListArray.from_arrays(new, schema.field(column).type.list_size)
-            yield pa.record_batch([*(batch[name] for name in plain), new], schema=schema)
-
-    return pa.RecordBatchReader.from_batches(schema, made())
 
 
 def rows_of(found: Any) -> list[Row]:

@@ -4,10 +4,8 @@ Candidates come from the full-text index over Sudachi words and are rescored by 
 What a method here has done is on disk when it returns.
 """
 
-import fnmatch
 import hashlib
 import json
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,20 +18,20 @@ from kit import views
 from kit.errors import DataError
 from kit.knowledge import japanese, ranking
 from kit.knowledge.chunks import split
-from kit.knowledge.corpus import Corpus, Statistics, searched
+from kit.knowledge.corpus import COUNTED, Corpus, Statistics
 from kit.knowledge.disk import locked, store_errors, writable
-from kit.knowledge.embedding import Embedder, Vectors, mismatch, read_weight, write_weight
+from kit.knowledge.embedding import Embedder, mismatch, read_weight, write_weight
 from kit.knowledge.erasure import certify
 from kit.knowledge.files import check_readers
 from kit.knowledge.reports import Added, Erasure, Health
-from kit.knowledge.rows import CHUNK, Row, chunk_of, readers_of, row_of, text_of
-from kit.knowledge.table import Table, among, between, every
-from kit.records import EVERYONE, Chunk, Document, Hit
+from kit.knowledge.retrieval import Scope, measured, retrieve
+from kit.knowledge.rows import CHUNK, chunk_of, readers_of, row_of
+from kit.knowledge.table import Table, among
+from kit.records import Chunk, Document, Hit
 
 CANDIDATES = 50
 """Chunks fetched from the full-text index before rescoring; the gold chunk was among them in 99 % of JSQuAD."""
 _BATCH_DOCUMENTS = 50
-_COUNTED = ["title", "place", "text", "words", "readers"]
 
 
 class Store:
@@ -52,10 +50,9 @@ class Store:
     def __init__(self, path: str | Path, *, embedder: str | Path = "", network: bool = False) -> None:
         self.path = Path(path)
         self._embedder = Embedder(embedder) if embedder else None
-        made = (self._embedder.identity, self._embedder.name) if self._embedder else ("", "")
-        self._table = Table(self.path, dimensions=self._embedder.dimensions if self._embedder else 0, embedder=made, network=network)
+        self._table = Table(self.path, embedder=self._embedder, network=network)
         if self._embedder:
-            self._check_embedder(embedder)
+            self._check_embedder()
         with store_errors(self.path):
             self._corpus = Corpus(self.path / "corpus.sqlite")
 
@@ -84,12 +81,7 @@ class Store:
         known = sorted((name, content, sorted(readers)) for name, (content, readers) in self._known().items())
         return hashlib.sha256(json.dumps(known, ensure_ascii=False).encode()).hexdigest()
 
-    def add(
-        self,
-        documents: Iterable[Document],
-        *,
-        progress: Callable[[Document], None] | None = None,
-    ) -> Added:
+    def add(self, documents: Iterable[Document], *, progress: Callable[[Document], None] | None = None) -> Added:
         """Add documents; what is there with the same content and readers is skipped, a changed one is replaced.
 
         Each batch of 50 documents is durable before the next is read, so an interrupted call goes on where it was.
@@ -105,7 +97,8 @@ class Store:
         counts: Counter[str] = Counter()
         unreadable: list[str] = []
         doubts: list[str] = []
-        with self._writing("add"):
+        with self._table.writing():  # errors of the source and of ``progress`` are not the store's
+            self._begin("add")
             known = self._known()
             source = iter(documents)
             while batch := list(islice(source, _BATCH_DOCUMENTS)):
@@ -122,11 +115,13 @@ class Store:
                         counts["replaced" if document.name in known else "new"] += 1
                         known[document.name] = (document.id, frozenset(document.readers))
                         fresh[document.name] = document
-                self._commit(list(fresh.values()), sorted(there & fresh.keys()))
+                with store_errors(self.path):
+                    self._commit(list(fresh.values()), sorted(there & fresh.keys()))
                 for document in batch:
                     if progress:
                         progress(document)
-            self._index()
+            with store_errors(self.path):
+                self._index()
         numbers = counts["new"], counts["unchanged"], counts["replaced"]
         return Added(*numbers, tuple(unreadable), tuple(doubts), notices=self.notices)
 
@@ -172,9 +167,8 @@ class Store:
         model = Embedder(embedder)
         with self._writing("embed"):
             self._tag()
-            self._table.embed(lambda rows: model.passages([text_of(row) for row in rows]), model.dimensions, (model.identity, model.name))
-            with store_errors(self.path):
-                self._corpus.at(self._table.version)
+            self._table.embed(model)
+            self._corpus.at(self._table.version)
             self._embedder = model
 
     def chunks(self, document: str = "") -> list[Chunk]:
@@ -212,24 +206,22 @@ class Store:
                 raise _unknown("文書", name, self.documents())
             self._commit([], [name])
             replaced = self._table.rewrite()
-            with store_errors(self.path):
-                self._recount(anew=True)
-                return certify(self.path, name, erased, self._table, replaced)
+            self._corpus.follow(self._table, anew=True)
+            return certify(self.path, name, erased, self._table, replaced)
 
     def verify(self) -> Health:
         """Read every file again and compare it with the checksum taken when it was written; count everything again.
 
         Counts that are wrong are put right. Takes as long as reading and counting the store: see ``DECISIONS.md``.
         """
-        with locked(self.path):  # nobody writes meanwhile
+        with locked(self.path), store_errors(self.path):  # nobody writes meanwhile
             damage = self._table.verify()
             if damage.changed or damage.missing:
                 return Health(damage, None, self.notices)
-            with store_errors(self.path):
-                stale = self._corpus.version != self._table.version
-                right = stale or self._corpus.equals(self._table.batches(_COUNTED))
-                if stale or not right:
-                    self._recount(anew=not right)
+            self._corpus.follow(self._table)
+            right = self._corpus.equals(self._table.rows(COUNTED))
+            if not right:
+                self._corpus.follow(self._table, anew=True)
             return Health(damage, right, self.notices)
 
     def rollback(self, tag: str = "") -> str:
@@ -251,8 +243,7 @@ class Store:
                 raise _unknown("控え", chosen or "最後の変更の前", tags)
             self._tag()
             self._table.restore(chosen)
-            with store_errors(self.path):
-                self._recount()
+            self._corpus.follow(self._table)
         return chosen
 
     @property
@@ -287,8 +278,8 @@ class Store:
             query: The question, any text.
             k: Number of hits wanted, 1 or more.
             as_user: Reader name; "" is a member of ``everyone`` only.
-            documents: Only documents whose name matches this pattern (``規程/*.docx``); "" for all.
-            since: Only documents of this day or later (``2024-04-01``); those without a date are left out.
+            documents: Only documents whose name matches this pattern (see ``Scope``).
+            since: Only documents of this day or later, likewise.
             until: Only documents of this day or earlier, likewise.
             fold: Show near-duplicates and other editions of a hit under it (``Hit.also``), the newest first.
 
@@ -298,31 +289,23 @@ class Store:
         Raises:
             DataError: ``as_user`` is not a valid reader name.
         """
-        weight = self.weight
-        hits = ranking.scored(self.candidates(query, max(CANDIDATES, k), as_user, documents, since, until, near=weight > 0), weight)
+        weight, scope = self.weight, Scope(as_user, documents, since, until)
+        hits = ranking.scored(self.candidates(query, max(CANDIDATES, k), scope, near=weight > 0), weight)
         return ranking.ranked(ranking.folded(hits, japanese.query(query)) if fold else hits, k)
 
-    def candidates(
-        self, query: str, limit: int, as_user: str = "", documents: str = "", since: str = "", until: str = "", *, near: bool = False
-    ) -> list[Hit]:
-        """Find what ``search``, with the same arguments, ranks: hits with the parts of a score, yet without score and rank.
+    def candidates(self, query: str, limit: int, scope: Scope, *, near: bool = False) -> list[Hit]:
+        """Find what ``search`` ranks: hits with the parts of a score, yet without score and rank.
 
         There are ``limit`` at most by words, and with ``near`` as many again by vectors.
         """
         statistics = self.statistics()
         vector = self._embedder.query(query) if near and self._embedder else None
-        rows = self._candidates(query, limit, statistics, as_user, documents, since, until, vector)
-        question = japanese.query(query)
-        words = [token[2:] for token in question if token.startswith("w:")]
-        grams = [token for token in question if not token.startswith("w:")]
-        parts = ranking.measure(words, grams, [searched(row) for row in rows], statistics)
-        if vector is not None:
-            parts = [replace(part, likeness=float(row["vector"] @ vector)) for part, row in zip(parts, rows, strict=True)]
-        return [Hit(chunk_of(row), 0.0, 0, parts=part) for part, row in zip(parts, rows, strict=True)]
+        rows = retrieve(self._table, statistics, query, limit, scope, vector)
+        return measured(rows, statistics, query, vector)
 
     def keyword_search(self, query: str, *, k: int = 1, as_user: str = "") -> list[Hit]:
         """Find chunks as a plain full-text search does: the index's own ranking, nothing on top (the baseline)."""
-        rows = self._candidates(query, k, self.statistics(), as_user)
+        rows = retrieve(self._table, self.statistics(), query, k, Scope(as_user))
         return [Hit(chunk_of(row), row["_score"], rank) for rank, row in enumerate(rows, 1)]
 
     def statistics(self) -> Statistics:
@@ -331,30 +314,8 @@ class Store:
             if self._corpus.version != self._table.version:
                 with self._table.writing(patient=False) as alone:
                     if alone or not writable(self.path):  # else somebody is just writing: his counts come in a moment
-                        self._recount()
+                        self._corpus.follow(self._table)
             return self._corpus.statistics()
-
-    def _candidates(
-        self, query: str, limit: int, statistics: Statistics, user: str, documents: str = "", since: str = "", until: str = "",
-        vector: Vectors | None = None,
-    ) -> list[Row]:
-        """Ask the index for the rows with any word of the query, and those near a vector, that the user may read."""
-        check_readers(filter(None, [user]), "指定した閲覧者")
-        allowed = {EVERYONE, user}
-        words = dict.fromkeys(japanese.words(japanese.normalise(query)))
-        readable = [value for value in statistics.readers if allowed & set(readers_of(value))]
-        if not (words and readable):
-            return []
-        where = [among("readers", readable)]
-        if documents:
-            where.append(among("document", [name for name in self.documents() if fnmatch.fnmatchcase(name, documents)]))
-        if since or until:
-            where.append(between("date", since, until))
-        rows = self._table.matching(words, limit, every(where))
-        if vector is not None and vector.any():
-            found = {row["id"] for row in rows}
-            rows += [row for row in self._table.near(vector, limit, every(where)) if row["id"] not in found]
-        return [row for row in rows if allowed & set(readers_of(row["readers"]))]  # once more, before text leaves the store
 
     def _known(self) -> dict[str, tuple[str, frozenset[str]]]:
         rows = self._table.documents()
@@ -364,13 +325,15 @@ class Store:
 
     @contextmanager
     def _writing(self, change: str) -> Iterator[None]:
-        with self._table.writing():
-            with store_errors(self.path):
-                if self._corpus.version != self._table.version:
-                    self._recount()
-            # Made at the first commit: what changes nothing leaves no state to go back to.
-            self._next_tag = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self._table.version}-{change}"
+        with self._table.writing(), store_errors(self.path):
+            self._begin(change)
             yield
+
+    def _begin(self, change: str) -> None:
+        with store_errors(self.path):
+            self._corpus.follow(self._table)
+        # Made at the first commit: what changes nothing leaves no state to go back to.
+        self._next_tag = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self._table.version}-{change}"
 
     def _commit(self, documents: Sequence[Document], replaced: Sequence[str]) -> None:
         """Write documents in the place of others in one commit, so that a kill leaves each of them whole, old or new."""
@@ -378,19 +341,17 @@ class Store:
         if rows:
             self._check_embedder()
         if rows and self._embedder:
-            vectors = self._embedder.passages([text_of(row) for row in rows])
-            rows = [row | {"vector": vector} for row, vector in zip(rows, vectors, strict=True)]
-        gone = self._table.rows(_COUNTED, among("document", replaced)) if replaced else []
+            rows = self._embedder.embedded(rows)
+        gone = list(self._table.rows(COUNTED, among("document", replaced))) if replaced else []
         if rows or gone:
             self._tag()
             self._table.replace(rows, replaced)
-            with store_errors(self.path):
-                self._corpus.change(gone, rows, self._table.version)
+            self._corpus.change(gone, rows, self._table.version)
 
-    def _check_embedder(self, folder: str | Path = "") -> None:
-        """Refuse to mix the vectors of two models, or chunks with and without; ``folder`` is the model's that was asked for."""
+    def _check_embedder(self) -> None:
+        """Refuse to mix the vectors of two models, or chunks with and without."""
         if self._table.embedder[0] != (self._embedder.identity if self._embedder else ""):
-            raise mismatch(self.path, self._table.embedder[1], self._embedder, folder)
+            raise mismatch(self.path, self._table.embedder[1], self._embedder)
 
     def _tag(self) -> None:
         if self._next_tag:
@@ -399,22 +360,7 @@ class Store:
 
     def _index(self) -> None:
         self._table.index()
-        with store_errors(self.path):
-            self._corpus.at(self._table.version)
-
-    def _recount(self, anew: bool = False) -> None:
-        """Bring the counts to the table's state: by what changed since the one they are of, or from all rows."""
-        version, counted = self._table.version, self._corpus.version
-        changes = None if anew or not counted else self._table.changes(counted, _COUNTED)
-        try:
-            if changes:
-                self._corpus.change(*changes, version)
-            else:
-                self._corpus.clear()
-                self._corpus.change([], self._table.batches(_COUNTED), version)
-        except sqlite3.OperationalError:  # the disk is full or read-only: searching goes on with counts in memory
-            self._corpus = Corpus()
-            self._corpus.change([], self._table.batches(_COUNTED), version)
+        self._corpus.at(self._table.version)
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> DataError:

@@ -8,17 +8,17 @@ the table. Filters are expression objects, never text: ``to_sql`` does not quote
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from kit.errors import StoreError
+from kit.errors import RunError, StoreError
 from kit.knowledge.acknowledged import HINT, HOME, Acknowledged, version_of
 from kit.knowledge.disk import locked, refuse_network, store_errors
-from kit.knowledge.rows import Row, embedded, embedder_of, rows_of, with_vectors
+from kit.knowledge.embedding import Embedder
+from kit.knowledge.rows import Row, embedder_of, rows_of, vector_schema
 from kit.trust import checksums
 
 _TEXT = ("id", "document_id", "document", "title", "text", "place", "readers", "date", "parent", "words")
@@ -26,29 +26,27 @@ _FORMAT = {"kit_store": "2"}  # in the table's schema; a store of the first tria
 _KEPT_TAGS = 10
 _KEPT_FOR = timedelta(days=7)  # readers of an older state may be at work
 _NEVER = timedelta(days=36_500)
-_MOST_HEALS = 32
 _TICK_NS = 1_000_000_000
 
 
 class Table:
-    """One table in a folder. Every method that changes it wants ``writing()`` around it.
+    """One table in a folder. Every method that changes it wants ``writing()`` and ``store_errors`` around it.
 
     Args:
         folder: The store's folder; made where absent.
-        dimensions: Length of the vectors; 0 where no embedder is configured. Counts when the table is made.
-        embedder: Identity and name of the model that makes the vectors; likewise.
+        embedder: The model that makes the vectors, where one is configured. Counts when the table is made.
         network: Whether a network file system is all right: there, neither lock nor sync can be relied on.
 
     Raises:
         StoreError: The folder cannot be used, or holds a table that no version of can be read.
     """
 
-    def __init__(self, folder: Path, *, dimensions: int = 0, embedder: Sequence[str] = ("", ""), network: bool = False) -> None:
+    def __init__(self, folder: Path, *, embedder: Embedder | None = None, network: bool = False) -> None:
         self.folder = folder
         self.acknowledged = Acknowledged(folder)
         self._table: Any
         self._looked = (0, 0)
-        self._vectors = dimensions, embedder
+        self._embedder = embedder
         with store_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if not network:
@@ -61,165 +59,116 @@ class Table:
     @property
     def version(self) -> int:
         """The newest state's number."""
-        with store_errors(self.folder):
-            self._look()
-            return int(self._table.version)
+        with self._newest() as table:
+            return int(table.version)
 
     def __len__(self) -> int:
-        with store_errors(self.folder):
-            self._look()
-            return int(self._table.count_rows())
+        with self._newest() as table:
+            return int(table.count_rows())
 
     @property
     def embedder(self) -> tuple[str, str]:
         """Identity and name of the model that made the newest state's vectors; "" where it has none."""
-        with store_errors(self.folder):
-            self._look()
-            return embedder_of(self._table.schema)
+        with self._newest() as table:
+            return embedder_of(table.schema)
 
-    def rows(self, columns: Sequence[str], where: Any = None) -> list[Row]:
-        """Read some columns of all rows, or of those that fit an expression, in the newest state."""
-        found: list[Row] = self.arrow(columns, where).to_pylist()
-        return found
-
-    def arrow(self, columns: Sequence[str], where: Any = None) -> Any:
-        """Read like ``rows``, as an Arrow table."""
-        with store_errors(self.folder):
-            self._look()
-            return _scan(self._table, columns, where).to_arrow()
-
-    def batches(self, columns: Sequence[str]) -> Iterator[Row]:
-        """Read some columns of all rows without holding them all in memory."""
-        with store_errors(self.folder):
-            self._look()
-            for batch in _scan(self._table, columns).to_batches(2_000):
+    def rows(self, columns: Sequence[str], where: Any = None) -> Iterator[Row]:
+        """Read some columns of all rows, or of those that fit an expression, without holding them all in memory."""
+        with self._newest() as table:
+            for batch in _scan(table, columns, where).to_batches(2_000):
                 yield from batch.to_pylist()
 
     def documents(self) -> list[Row]:
         """Return every document once: document, document_id, readers."""
-        with store_errors(self.folder):
-            self._look()
-            return _documents(self._table)
+        with self._newest() as table:
+            return _documents(table)
 
     def matching(self, words: Iterable[str], limit: int, where: Any) -> list[Row]:
         """Ask the full-text index for the best rows with any of some words, with ``_score``."""
         from lancedb.query import MatchQuery
 
-        with store_errors(self.folder):
-            self._look()
-            search = self._table.search(MatchQuery(" ".join(words), "words"), query_type="fts")
+        with self._newest() as table:
+            search = table.search(MatchQuery(" ".join(words), "words"), query_type="fts")
             return rows_of(search.where(where, prefilter=True).limit(limit).to_arrow())
 
     def near(self, vector: Iterable[float], limit: int, where: Any) -> list[Row]:
         """Return the rows whose vectors are nearest to one, all of length 1 or 0, with ``_distance`` (1 - cosine)."""
-        with store_errors(self.folder):
-            self._look()
-            search = self._table.search(list(vector), vector_column_name="vector").distance_type("dot")
+        with self._newest() as table:
+            search = table.search(list(vector), vector_column_name="vector").distance_type("dot")
             return rows_of(search.where(where, prefilter=True).limit(limit).to_arrow())
 
     def replace(self, rows: Sequence[Row], documents: Sequence[str]) -> None:
         """Put rows in the place of all rows of some documents, in one commit: a kill leaves the old state or the new."""
-        with store_errors(self.folder):
-            if not documents:
-                self._table.add(list(rows))
-            elif not rows:
-                self._table.delete(among("document", documents))
-            else:
-                (
-                    self._table.merge_insert("id")
-                    .when_matched_update_all()
-                    .when_not_matched_insert_all()
-                    .when_not_matched_by_source_delete(among("document", documents))
-                    .execute(list(rows))
-                )
-            self.acknowledged.sync()
+        if not documents:
+            self._table.add(list(rows))
+        elif not rows:
+            self._table.delete(among("document", documents))
+        else:
+            merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge.when_not_matched_by_source_delete(among("document", documents)).execute(list(rows))
+        self.acknowledged.sync()
 
-    def embed(self, vectors: Callable[[list[Row]], Any], dimensions: int, embedder: Sequence[str]) -> None:
-        """Give every row a new vector, in one commit.
-
-        Args:
-            vectors: Takes rows, returns an array of shape (rows, dimensions).
-            dimensions: Length of a vector.
-            embedder: Identity and name of the model.
-        """
-        with store_errors(self.folder):
-            self._table.checkout_latest()
-            schema = with_vectors(self._table.schema, dimensions, embedder)
-            plain = self._table.search().select(schema.names[:-1]).limit(None).to_batches(1_000)
-            reader = embedded(plain, schema, vectors)
-            self._database.create_table("chunks", reader, schema=schema, mode="overwrite")
-            self._table = self._database.open_table("chunks")
-            self._make_indices()
-            self.acknowledged.sync()
+    def embed(self, model: Embedder) -> None:
+        """Give every row a vector of this model, in one commit."""
+        self._table.checkout_latest()
+        self._overwrite(vector_schema(self._table.schema, model), model)
 
     def index(self) -> None:
         """Take new rows into the indices; until then they are found by looking through them."""
-        with store_errors(self.folder):
-            self._table.optimize(cleanup_older_than=_NEVER)
-            self.acknowledged.sync()  # before an older state goes, the one that is to stay is on disk
-            if time.time() - self.acknowledged.manifests()[0].stat().st_mtime < _KEPT_FOR.total_seconds():
-                return  # pruning indexes once more, in a further state
-            with self.acknowledged.cleaning():
-                try:
-                    self._table.optimize(cleanup_older_than=_KEPT_FOR)
-                except RuntimeError as error:  # Lance does nothing where a tagged state is among the old ones
-                    if "tagged version" not in str(error):
-                        raise
-                    self._table.optimize(cleanup_older_than=self._oldest_tag())
-
-    def _oldest_tag(self) -> timedelta:
-        """An age that no tagged state has reached."""
+        self._table.optimize(cleanup_older_than=_NEVER)
+        self.acknowledged.sync()  # before an older state goes, the one that is to stay is on disk
+        if time.time() - self.acknowledged.manifests()[0].stat().st_mtime < _KEPT_FOR.total_seconds():
+            return  # pruning indexes once more, in a further state
         tagged = {int(tag["version"]) for tag in self._table.tags.list().values()}
-        made: datetime = min(state["timestamp"] for state in self._table.list_versions() if state["version"] in tagged)
-        return datetime.now(UTC) - made.astimezone() + timedelta(days=1)
+        made = [state["timestamp"].astimezone() for state in self._table.list_versions() if state["version"] in tagged]
+        # Lance removes nothing at all where a tagged state is among the old ones.
+        reached = datetime.now(UTC) - min(made) + timedelta(days=1) if made else _KEPT_FOR
+        with self.acknowledged.cleaning():
+            self._table.optimize(cleanup_older_than=max(reached, _KEPT_FOR))
 
     # --- versions
 
     def tag(self, name: str) -> None:
         """Keep the present state under a name, until it is among no more than the last ten."""
-        with store_errors(self.folder):
-            if name not in self._table.tags.list():
-                self._table.tags.create(name, self.version)
-            if old := self.tags()[:-_KEPT_TAGS]:
-                with self.acknowledged.cleaning():
-                    for name in old:
-                        self._table.tags.delete(name)
-            self.acknowledged.sync()
+        if name not in self._table.tags.list():
+            self._table.tags.create(name, self.version)
+        if old := self.tags()[:-_KEPT_TAGS]:
+            with self.acknowledged.cleaning():
+                for name in old:
+                    self._table.tags.delete(name)
+        self.acknowledged.sync()
 
     def tags(self) -> list[str]:
         """Return the names of kept states, oldest first."""
-        with store_errors(self.folder):
-            named = self._table.tags.list()
+        with self._newest() as table:
+            named = table.tags.list()
             return sorted(named, key=lambda name: (int(named[name]["version"]), name))
 
     def restore(self, tag: str) -> None:
         """Make a kept state the newest one."""
-        with store_errors(self.folder):
-            self._table.restore(tag)
-            self.acknowledged.sync()
+        self._table.restore(tag)
+        self.acknowledged.sync()
 
     def changes(self, since: int, columns: Sequence[str]) -> tuple[list[Row], list[Row]] | None:
         """Return the rows that went and those that came since a state; None where that state cannot be read any more."""
-        with store_errors(self.folder):
-            self._table.checkout_latest()
-            try:
-                before = self._at(since)
-                old, new = ({tuple(row.values()) for row in _documents(table)} for table in (before, self._table))
-                where = among("document", sorted({name for name, *_ in old ^ new}))
-                return _scan(before, columns, where).to_list(), _scan(self._table, columns, where).to_list()
-            except Exception:  # gone, or so damaged that Lance panics
-                return None
+        self._table.checkout_latest()
+        try:
+            before = self._at(since)
+            old, new = ({tuple(row.values()) for row in _documents(table)} for table in (before, self._table))
+            where = among("document", sorted({name for name, *_ in old ^ new}))
+            return _scan(before, columns, where).to_list(), _scan(self._table, columns, where).to_list()
+        except Exception:  # gone, or so damaged that Lance panics
+            return None
 
     def ever(self, columns: Sequence[str], where: Any) -> list[Row]:
         """Return every row, once, that any state which is still on the disk holds."""
         found: dict[tuple[Any, ...], Row] = {}
-        with store_errors(self.folder):
-            for number in sorted(map(version_of, self.acknowledged.manifests()), reverse=True):
-                try:
-                    rows = _scan(self._at(number), columns, where).to_list()
-                except Exception:  # damaged; its files go with the others
-                    continue
-                found |= {tuple(row.values()): row for row in rows}
+        for number in sorted(map(version_of, self.acknowledged.manifests()), reverse=True):
+            try:
+                rows = _scan(self._at(number), columns, where).to_list()
+            except Exception:  # damaged; its files go with the others
+                continue
+            found |= {tuple(row.values()): row for row in rows}
         return list(found.values())
 
     def rewrite(self) -> int:
@@ -228,19 +177,11 @@ class Table:
         Returns:
             Number of files that there were before; none of them is there any more.
         """
-        with store_errors(self.folder), self.acknowledged.cleaning():
-            import pyarrow as pa
-
-            home = self.folder / HOME
-            before = {path for path in home.rglob("*") if path.is_file() and path.name not in HINT}
+        with self.acknowledged.cleaning():
+            before = {self.folder / path for path in checksums.files(self.acknowledged.list, HOME, HINT)}
             for tag in self.tags():
                 self._table.tags.delete(tag)
-            scan = self._table.search().limit(None).to_batches(2_000)
-            reader = pa.RecordBatchReader.from_batches(self._table.schema, scan)
-            self._database.create_table("chunks", reader, schema=self._table.schema, mode="overwrite")
-            self._table = self._database.open_table("chunks")
-            self._make_indices()
-            self.acknowledged.sync()
+            self._overwrite(self._table.schema)
             with warnings.catch_warnings(action="ignore"):  # that other processes' older states end is what is wanted
                 self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
             for path in before:  # the only state names new files alone; Lance leaves what a killed writer had half written
@@ -248,21 +189,37 @@ class Table:
             self.acknowledged.dismiss()
             return len(before)
 
-    def _look(self) -> None:
+    def _overwrite(self, schema: Any, model: Embedder | None = None) -> None:
+        """Write all rows anew in one commit, with their vectors or with those of a model, and then the indices."""
+        import pyarrow as pa
+
+        columns = [name for name in schema.names if not (model and name == "vector")]
+        batches = _scan(self._table, columns).to_batches(1_000)
+        if model:
+            batches = (pa.RecordBatch.from_pylist(model.embedded(batch.to_pylist()), schema) for batch in batches)
+        reader = pa.RecordBatchReader.from_batches(schema, batches)
+        self._database.create_table("chunks", reader, schema=schema, mode="overwrite")
+        self._table = self._database.open_table("chunks")
+        self._make_indices()
+        self.acknowledged.sync()
+
+    @contextmanager
+    def _newest(self) -> Iterator[Any]:
         """Go to the newest state. Each one adds to one folder: where nothing happened there, the look itself (1-2 ms) is spared."""
-        folder = (self.folder / "chunks.lance" / "_versions").stat()
-        stamp = folder.st_ino, folder.st_mtime_ns
-        if stamp != self._looked:
-            self._table.checkout_latest()
-            # A change within one tick of the file system's clock leaves the time as it is: only an older time is proof.
-            self._looked = stamp if time.time_ns() - folder.st_mtime_ns > _TICK_NS else (0, 0)
+        with store_errors(self.folder):
+            folder = (self.folder / HOME / "_versions").stat()
+            stamp = folder.st_ino, folder.st_mtime_ns
+            if stamp != self._looked:
+                self._table.checkout_latest()
+                # A change within one tick of the file system's clock leaves the time as it is: only an older time is proof.
+                self._looked = stamp if time.time_ns() - folder.st_mtime_ns > _TICK_NS else (0, 0)
+            yield self._table
 
     # --- durability
 
     def verify(self) -> checksums.Damage:
         """Compare every file with its checksum."""
-        with store_errors(self.folder):
-            return checksums.verify(self.acknowledged.list, HOME, but=HINT)
+        return checksums.verify(self.acknowledged.list, HOME, but=HINT)
 
     @contextmanager
     def writing(self, *, patient: bool = True) -> Iterator[bool]:
@@ -286,7 +243,7 @@ class Table:
                 return
             try:
                 self._settle()
-            except (OSError, RuntimeError):  # a full disk: what is there can be searched
+            except (OSError, RuntimeError, RunError):  # a full disk: what is there can be searched
                 with suppress(Exception):  # what is told is why it could not be settled
                     self._try_open()
                     if self._table.list_indices():
@@ -295,23 +252,10 @@ class Table:
 
     def _settle(self) -> None:
         """Make the newest acknowledged state the head, under the writers' lock; a first one where there is none."""
-        acknowledged = self.acknowledged
-        if not acknowledged.list.exists() and not any(self.folder.glob(f"{HOME}/data/*")):
+        if not self.acknowledged.list.exists() and not any(self.folder.glob(f"{HOME}/data/*")):
             self._create()  # nothing was ever acknowledged
-        acknowledged.begin()
-        for _ in range(_MOST_HEALS):
-            if damaged := acknowledged.damaged_head():
-                acknowledged.set_aside(damaged)
-                continue
-            try:
-                self._try_open()
-                break
-            except StoreError:
-                raise
-            except Exception as error:  # a damaged manifest makes Lance panic, too
-                acknowledged.give_up_head(error)
-        else:
-            raise OSError(f"none of the last {_MOST_HEALS} versions can be read")
+        self.acknowledged.begin()
+        self._try_open()
         self._make_indices()
 
     def _try_open(self) -> None:
@@ -335,7 +279,8 @@ class Table:
         shutil.rmtree(self.folder / HOME, ignore_errors=True)
         fields = [pa.field(name, pa.string(), nullable=False) for name in _TEXT]
         fields += [pa.field(name, pa.int32(), nullable=False) for name in ("ordinal", "start", "end")]
-        self._database.create_table("chunks", schema=with_vectors(pa.schema(fields, metadata=_FORMAT), *self._vectors))
+        schema = pa.schema(fields, metadata=_FORMAT)
+        self._database.create_table("chunks", schema=vector_schema(schema, self._embedder) if self._embedder else schema)
 
     def _make_indices(self) -> None:
         from lancedb.index import FTS, Bitmap
@@ -361,16 +306,11 @@ def among(column: str, values: Iterable[str]) -> Any:
 
 
 def between(column: str, first: str, last: str) -> Any:
-    """Return the expression that a text column lies between two values; "" leaves an end open."""
+    """Return the expression that a text column is filled and lies between two values; "" leaves an end open."""
     from lancedb.expr import col, lit
 
-    ends = [col(column).gt(lit(""))] + [col(column).gte(lit(first))] * bool(first) + [col(column).lte(lit(last))] * bool(last)
-    return every(ends)
-
-
-def every(expressions: Sequence[Any]) -> Any:
-    """Return the expression that all of some expressions hold."""
-    return reduce(lambda left, right: left.and_(right), expressions)
+    begun = col(column).gte(lit(first)) if first else col(column).gt(lit(""))
+    return begun.and_(col(column).lte(lit(last))) if last else begun
 
 
 def _scan(table: Any, columns: Sequence[str], where: Any = None) -> Any:

@@ -9,7 +9,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kit import views
 from kit.trust.durable import write_atomically
 
 
@@ -19,20 +18,8 @@ class Damage:
 
     changed: tuple[str, ...]
     missing: tuple[str, ...]
-    unlisted: tuple[str, ...]
-    """Files that nobody vouches for: what a kill left, or somebody put there. No damage."""
     files: int
     """Number of files that were read."""
-
-    def _repr_html_(self) -> str:
-        rows = [
-            (mark, kind, path)
-            for mark, kind, paths in (("×", "中身が変わった", self.changed), ("×", "なくなった", self.missing), ("△", "記録にない", self.unlisted))
-            for path in paths
-        ]
-        if not rows:
-            return views.paragraphs("○ すべてのファイルが、書き込んだときの記録（SHA-256）と一致しました。")
-        return views.table(("", "状態", "ファイル"), rows, "書き込んだときの記録と一致しないファイル")
 
 
 def sha256(path: Path) -> str:
@@ -42,43 +29,30 @@ def sha256(path: Path) -> str:
 
 
 def read(listing: Path) -> dict[str, str]:
-    """Return what is listed: path → sha256; nothing where there is no list. Lines that are none are left out."""
-    if not listing.exists():
-        return {}
-    lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
-    return {path: digest for digest, gap, path in (line.partition("  ") for line in lines) if gap and len(digest) == 64}
-
-
-def intact(listing: Path) -> bool:
-    """Tell whether there is a list, as it was written."""
+    """Return what is listed: path → sha256; nothing where there is no list, or it is not as it was written."""
     content = listing.read_bytes() if listing.exists() else b""
     body = content[: content.rfind(b"# ")]
-    return bool(content) and content == body + _last_line(body)
+    if content != body + _last_line(body):
+        return {}
+    return {path: digest for digest, _, path in (line.partition("  ") for line in body.decode().split("\n")) if path}
 
 
-def update(listing: Path, folder: str, *, but: frozenset[str] = frozenset(), lost: frozenset[str] = frozenset()) -> None:
-    """List what is new below a folder and drop what has gone.
+def update(
+    listing: Path, folder: str, *, but: frozenset[str] = frozenset(), lost: frozenset[str] = frozenset(), vouch: bool = True
+) -> None:
+    """List what is new below a folder and drop what has gone; a list that is damaged is made anew.
 
     Args:
         listing: The list.
         folder: Name of the folder beside it.
         but: Names of files that change and that nothing depends on.
         lost: Paths that stay on the list, though they are not there: nobody took them away on purpose.
+        vouch: Whether to list what is new.
     """
-    known = read(listing)
-    now = {path: digest for path, digest in known.items() if path in lost}
-    now |= {path: known.get(path) or sha256(listing.parent / path) for path in files(listing, folder, but)}
-    _write(listing, now)
-
-
-def prune(listing: Path, folder: str) -> None:
-    """Drop what has gone from the list and vouch for nothing new (arguments as of ``update``)."""
-    if intact(listing):
-        there = files(listing, folder)
-        _write(listing, {path: digest for path, digest in read(listing).items() if path in there})
-
-
-def _write(listing: Path, digests: dict[str, str]) -> None:
+    there = files(listing, folder, but)
+    digests = {path: digest for path, digest in read(listing).items() if path in there | lost}
+    if vouch:
+        digests |= {path: sha256(listing.parent / path) for path in there - digests.keys()}
     body = "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items())).encode()
     write_atomically(listing, body + _last_line(body))
 
@@ -88,9 +62,9 @@ def verify(listing: Path, folder: str, *, but: frozenset[str] = frozenset()) -> 
     known, there = read(listing), files(listing, folder, but)
     changed = [path for path in sorted(there & known.keys()) if sha256(listing.parent / path) != known[path]]
     missing = sorted(known.keys() - there)
-    if not intact(listing):
+    if not known:
         (changed if listing.exists() else missing).insert(0, listing.name)
-    return Damage(tuple(changed), tuple(missing), tuple(sorted(there - known.keys())), len(there))
+    return Damage(tuple(changed), tuple(missing), len(there))
 
 
 def _last_line(body: bytes) -> bytes:

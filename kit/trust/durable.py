@@ -53,30 +53,20 @@ def read(path: Path) -> list[Record]:
 
 
 def _records(path: Path, content: bytes) -> list[Record]:
+    """Read whole lines; one that ``append`` cannot have written (twice the same key, NaN, a lone surrogate) is refused."""
     records = []
     for number, line in enumerate(content.splitlines(), 1):
         try:
-            records.append(_parse(line))
+            record = json.loads(line)
+            if not isinstance(record, dict) or canonical(record).encode() != line:
+                raise ValueError("not as it was written")
         except (ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} の {number} 行目を読めません。", "ファイルが手で書き換えられたか、ディスクの故障で壊れています。",
                 "バックアップから戻してください。なければ、このファイルを保管したうえで、新しい実行としてやり直してください。",
             ) from error
+        records.append(record)
     return records
-
-
-def _parse(line: bytes) -> Record:
-    """Read one line; what ``append`` cannot have written (twice the same key, NaN, a lone surrogate) is refused."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> Record:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("duplicate key")
-        return dict(pairs)
-
-    record = json.loads(line, object_pairs_hook=unique)
-    if not isinstance(record, dict) or json.loads(canonical(record)) != record:
-        raise ValueError("not a record")
-    return record
 
 
 class JsonLines(AbstractContextManager["JsonLines"]):
@@ -104,21 +94,17 @@ class JsonLines(AbstractContextManager["JsonLines"]):
         except OSError as error:
             raise unwritable(path, error) from error
         try:
-            self._lock(path, wait)
+            fcntl.flock(self._file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             sync_folder(path.parent)
             self._file.seek(0)
             content = self._file.readall()
             self._end = content.rfind(b"\n") + 1
             self.torn = self._end < len(content)
             self.records = _records(path, content[: self._end])
-        except BaseException:
+        except BaseException as error:
             self._file.close()
-            raise
-
-    def _lock(self, path: Path, wait: bool) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            if not isinstance(error, BlockingIOError):
+                raise
             raise RunError(
                 f"{path} は別の処理が書き込み中です。", "同じ実行が別の画面やノートブックで動いています。",
                 "そちらの終了を待つか、止めてから、もう一度実行してください。",

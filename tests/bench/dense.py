@@ -22,6 +22,7 @@ import numpy as np
 import kit
 from kit.evaluation.fusion import WEIGHTS, paired_gain
 from kit.knowledge import japanese, ranking
+from kit.knowledge.retrieval import Scope
 from kit.knowledge.store import CANDIDATES
 from kit.records import Case, Evidence
 from tests.bench import engines, questions as data_sets
@@ -56,9 +57,9 @@ def ranks(hits: Sequence, gold: frozenset[str]) -> float:
 def asked(store: kit.Store, question: Question, gold: Sequence[Passage], idf) -> list[float]:
     """Return idf coverage by the gold passage, ms by words and by both; its ranks by words, by vectors, by both at each of WEIGHTS."""
     begun = time.perf_counter()
-    words = ranking.scored(store.candidates(question.text, CANDIDATES))
+    words = ranking.scored(store.candidates(question.text, CANDIDATES, Scope()))
     between = time.perf_counter()
-    near = store.candidates(question.text, CANDIDATES, near=True)
+    near = store.candidates(question.text, CANDIDATES, Scope(), near=True)
     hybrids = [ranking.scored(near, weight) for weight in WEIGHTS]
     ended = time.perf_counter()
     vectors = sorted(near, key=lambda hit: -hit.parts.likeness)

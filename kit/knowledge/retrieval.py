@@ -1,0 +1,74 @@
+"""The candidates of a search: what the indices find that the user may read, and how well each fits by its parts.
+
+Who may read a chunk is asked twice: the index gets it as a filter, and each row is looked at again before its text leaves
+the store.
+"""
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kit.knowledge import japanese, ranking
+from kit.knowledge.corpus import Statistics, searched
+from kit.knowledge.embedding import Vectors
+from kit.knowledge.files import check_readers
+from kit.knowledge.rows import Row, chunk_of, readers_of
+from kit.knowledge.table import Table, among, between
+from kit.records import EVERYONE, Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a search looks.
+
+    Attributes:
+        user: Reader name; "" is a member of ``everyone`` only.
+        documents: Only documents whose name matches this pattern (``規程/*.docx``); "" for all.
+        since: Only documents of this day or later (``2024-04-01``); those without a date are left out.
+        until: Only documents of this day or earlier, likewise.
+    """
+
+    user: str = ""
+    documents: str = ""
+    since: str = ""
+    until: str = ""
+
+    def __post_init__(self) -> None:
+        check_readers(filter(None, [self.user]), "指定した閲覧者")
+
+    def holds(self, readers: str) -> bool:
+        """Tell whether the user may read what has these readers (in the form of their column)."""
+        return not {EVERYONE, self.user}.isdisjoint(readers_of(readers))
+
+    def filter(self, table: Table, readable: Sequence[str]) -> Any:
+        """Return the expression that the table is filtered by; ``readable`` are the values of readers that the user is among."""
+        where = among("readers", readable)
+        if self.documents:
+            names = {row["document"] for row in table.documents()}
+            where = where.and_(among("document", [name for name in names if fnmatch.fnmatchcase(name, self.documents)]))
+        return where.and_(between("date", self.since, self.until)) if self.since or self.until else where
+
+
+def retrieve(
+    table: Table, statistics: Statistics, query: str, limit: int, scope: Scope, vector: Vectors | None = None
+) -> list[Row]:
+    """Return the ``limit`` best rows that hold any word of the query, and as many that are near a vector."""
+    words = dict.fromkeys(japanese.words(japanese.normalise(query)))
+    readable = [value for value in statistics.readers if scope.holds(value)]
+    if not (words and readable):
+        return []
+    where = scope.filter(table, readable)
+    rows = table.matching(words, limit, where)
+    if vector is not None and vector.any():
+        found = {row["id"] for row in rows}
+        rows += [row for row in table.near(vector, limit, where) if row["id"] not in found]
+    return [row for row in rows if scope.holds(row["readers"])]
+
+
+def measured(rows: Sequence[Row], statistics: Statistics, query: str, vector: Vectors | None = None) -> list[Hit]:
+    """Return rows as hits with the parts of a score, yet without score and rank."""
+    parts = ranking.measure(japanese.query(query), [searched(row) for row in rows], statistics)
+    if vector is not None:
+        parts = [replace(part, likeness=float(row["vector"] @ vector)) for part, row in zip(parts, rows, strict=True)]
+    return [Hit(chunk_of(row), 0.0, 0, parts=part) for part, row in zip(parts, rows, strict=True)]
