@@ -4,19 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from kit.knowledge.texts import (
-    CJK,
-    NEWLINES,
-    PLAIN,
-    Line,
-    Reading,
-    choose_title,
-    decode,
-    sections,
-    squeeze,
-    table_rows,
-)
-from kit.records import Block, Place
+from kit.knowledge.texts import CJK, NEWLINES, PLAIN, Line, Reading, decode, outlined, squeeze, table_rows
 
 # \x03 stands for a line break of the HTML source.
 _SOURCE_BREAK = re.compile(rf"(?<=[{CJK}（）()])[ \t]*\x03[ \t\x03]*(?=[{CJK}（）()])")
@@ -43,10 +31,8 @@ def _html(text: str, doubts: tuple[str, ...], stem: str) -> Reading:
 
     soup = BeautifulSoup(re.sub(r"^\s*<\?xml[^>]*\?>|[\x01-\x03]", "", NEWLINES.sub("\n", text)), "lxml")
     title = soup.title.get_text() if soup.title else ""
-    lines = [_html_line(line.strip()) for line in _laid_out(soup).split("\n")]
-    blocks = tuple(Block(line, Place(headings=path)) for line, path in sections(lines))
-    first = next((line for line, level in lines if level > 0), "")
-    return Reading(choose_title(stem, ("", title, first)), blocks, doubts)
+    lines = (_html_line(line.strip()) for line in _laid_out(soup).split("\n"))
+    return outlined(lines, stem, ("", title), doubts)
 
 
 def _html_line(line: str) -> Line:

@@ -30,7 +30,7 @@ class FileReading:
     def of(cls, document: Document) -> "FileReading":
         """Note what became of a document."""
         letters = sum(len(block.text) for block in document.blocks)
-        return cls(document.name, len(document.blocks), letters, document.problem, document.doubts + document.skipped, document.date)
+        return cls(document.name, len(document.blocks), letters, document.problem, document.doubts, document.date)
 
     @property
     def mark(self) -> str:
@@ -79,22 +79,3 @@ class ReadingReport:
             + views.table(("", "文書", "箇所", "文字数", "日付", "読めない理由・注意"), rows, "文書ごとの結果")
             + more
         )
-
-
-def report(document: Document) -> tuple[str, ...]:
-    """What was read, what was skipped and what is doubtful, one Japanese line each."""
-    if document.problem:
-        return (f"読めません: {document.problem}",)
-    places = [block.place for block in document.blocks]
-    asides = ("注", "コメント", "ノート", "図形", "ヘッダー", "フッター")
-    counts = (
-        ("頁", len({place.page for place in places if place.page})),
-        ("シート", len({place.sheet for place in places if place.sheet})),
-        ("スライド", len({place.slide for place in places if place.slide})),
-        ("行", len({(place.sheet, place.row) for place in places if place.row})),
-        *((f"件の{kind}", sum(block.text.startswith(f"{kind}: ") for block in document.blocks)) for kind in asides),
-        ("字", sum(len(block.text) for block in document.blocks)),
-    )
-    read = "、".join(f"{number:,}{unit}" for unit, number in counts if number)
-    skipped = (f"読まなかったもの: {line}" for line in document.skipped)
-    return (f"読んだもの: {read}", *skipped, *(f"疑わしいもの: {line}" for line in document.doubts))

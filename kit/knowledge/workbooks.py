@@ -9,18 +9,10 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, time, timedelta
 from typing import Any, NamedTuple
 
+from kit.knowledge import texts
 from kit.knowledge.dates import era_date
 from kit.knowledge.office import modified, parse_xml
-from kit.knowledge.texts import (
-    Reading,
-    choose_title,
-    decode,
-    finished,
-    labelled,
-    looks_like_header,
-    squeeze,
-    table_rows,
-)
+from kit.knowledge.texts import Reading, decode, finished, labelled, looks_like_header, squeeze, table_rows
 from kit.records import Block, Place
 
 
@@ -41,7 +33,7 @@ def read_csv(data: bytes, stem: str) -> Reading:
     start = next((i for i, row in enumerate(grid[:10]) if sum(map(bool, row)) * 2 > width), 0)
     lines = [(i, " / ".join(filter(None, row))) for i, row in enumerate(grid[:start])]
     lines += [(i + start, line) for i, line in table_rows(grid[start:], int(looks_like_header(grid[start], 40)))]
-    return Reading(choose_title(stem), tuple(Block(line, Place(row=i + 1)) for i, line in lines if line), doubts)
+    return Reading(texts.choose_title(stem), tuple(Block(line, Place(row=i + 1)) for i, line in lines if line), doubts)
 
 
 def read_xlsx(data: bytes, stem: str) -> Reading:
@@ -74,7 +66,7 @@ def read_xlsx(data: bytes, stem: str) -> Reading:
         doubts.append(f"非表示のシートも読みました: {squeeze('、'.join(hidden))}。")
     if empty:
         doubts.append(f"計算結果が保存されていない数式が{empty}個あります。Excelで開いて上書き保存すると読めます。")
-    title = choose_title(stem, (book.properties.title or "",), blocks)
+    title = texts.choose_title(stem, (book.properties.title or "",), blocks)
     return Reading(title, tuple(blocks), tuple(doubts), date=modified(data))
 
 
@@ -93,25 +85,17 @@ def _asides(package: zipfile.ZipFile, part: str) -> Iterator[tuple[int, None, st
     """Yield (row number, None, line) for the comments and shapes of a sheet, which openpyxl leaves out."""
     folder, _, name = part.rpartition("/")
     links = f"{folder}/_rels/{name}.rels"
-    if links not in package.namelist():
-        return
-    for link in parse_xml(package.read(links)):
+    for link in parse_xml(package.read(links)) if links in package.namelist() else ():
         target = posixpath.normpath(posixpath.join(folder, link.get("Target", ""))).removeprefix("/")
         kind = link.get("Type", "").rpartition("/")[2]
         if kind not in ("comments", "drawing") or target not in package.namelist():
             continue
-        root = parse_xml(package.read(target))
-        if kind == "comments":
-            for comment in root.iterfind(".//{*}comment"):
-                text = squeeze("".join(t.text or "" for t in comment.iterfind(".//{*}t") if not t.getparent().tag.endswith("}rPh")))
-                if text:
-                    yield int(re.sub(r"\D", "", comment.get("ref", "")) or "1"), None, f"コメント: {text}"
-        else:
-            for anchor in root:
-                row = anchor.findtext("{*}from/{*}row")
-                for paragraph in anchor.iterfind(".//{*}txBody/{*}p"):
-                    if text := squeeze("".join(t.text or "" for t in paragraph.iterfind(".//{*}t"))):
-                        yield int(row or "0") + 1, None, f"図形: {text}"
+        for anchor in parse_xml(package.read(target)).iterfind(".//{*}comment" if kind == "comments" else "*"):
+            row = re.sub(r"\D", "", anchor.get("ref", "")) or int(anchor.findtext("{*}from/{*}row") or "0") + 1
+            for paragraph in anchor.iterfind("{*}text" if kind == "comments" else ".//{*}txBody/{*}p"):
+                letters = (t.text or "" for t in paragraph.iterfind(".//{*}t") if not t.getparent().tag.endswith("}rPh"))
+                if text := squeeze("".join(letters)):
+                    yield int(row), None, f"{'コメント' if kind == 'comments' else '図形'}: {text}"
 
 
 class _Cell(NamedTuple):

@@ -143,15 +143,8 @@ def _start() -> _Child:
     null = subprocess.DEVNULL
     try:
         with other:
-            process = subprocess.Popen(
-                command,
-                stdin=null,
-                stdout=null,
-                stderr=null,
-                pass_fds=[other.fileno()],
-                env={**os.environ, "PYTHONPATH": path},
-                start_new_session=True,
-            )
+            streams = {"stdin": null, "stdout": null, "stderr": null, "pass_fds": [other.fileno()]}
+            process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, start_new_session=True, **streams)
         pipe.recv_bytes()
     except (OSError, EOFError) as error:
         raise RunError(
@@ -187,12 +180,10 @@ def parse(name: str, data: bytes, depth: int = 0) -> Reading:
     except Exception:
         return Reading(problem=BROKEN)
     if not reading.blocks:
-        return Reading(problem="".join(reading.skipped[:1]) or NO_TEXT)
+        return Reading(problem=NO_TEXT)
     date = edition(stem, (block.text for block in reading.blocks[:100]), reading.date)
-    if KINDS.get(ending) != kind:
-        note = f"拡張子は「{ending}」ですが中身は{kind.upper()}なので、中身に合わせて読みました。"
-        return replace(reading, date=date, doubts=(note, *reading.doubts))
-    return replace(reading, date=date)
+    note = f"拡張子は「{ending}」ですが中身は{kind.upper()}なので、中身に合わせて読みました。"
+    return replace(reading, date=date, doubts=(*[note] * (KINDS.get(ending) != kind), *reading.doubts))
 
 
 def _unpacked(kind: str, stem: str, data: bytes, depth: int) -> Reading:
@@ -200,20 +191,20 @@ def _unpacked(kind: str, stem: str, data: bytes, depth: int) -> Reading:
     from kit.knowledge import archives
 
     if depth == archives.MAX_DEPTH:
-        return Reading(skipped=(TOO_DEEP,))
+        raise UnreadableError(TOO_DEEP)
     title, date, members = archives.mail_members(data) if kind == "mail" else (stem, "", archives.zip_members(data))
     blocks: list[Block] = []
     doubts: list[str] = []
-    skipped: list[str] = []
     for name, content in members:
         inner = Reading(problem=content) if isinstance(content, str) else parse(name, content, depth + 1)
         above = () if kind == "mail" and name in archives.OWN else (squeeze(name),)
         blocks += [replace(b, place=replace(b.place, headings=(*above, *b.place.headings))) for b in inner.blocks]
         label = f"{squeeze(name)}: " if above else ""
-        doubts += [label + line for line in inner.doubts]
-        skipped += [label + line for line in filter(None, (*inner.skipped, inner.problem))]
+        doubts += [label + line for line in filter(None, (*inner.doubts, inner.problem))]
         finished()
-    return Reading(title or stem, tuple(blocks), tuple(doubts), "", tuple(skipped), date)
+    if not blocks and doubts:
+        raise UnreadableError(doubts[0])
+    return Reading(title or stem, tuple(blocks), tuple(doubts), date=date)
 
 
 def sniff(name: str, data: bytes) -> str:
@@ -300,11 +291,11 @@ def _fields(record: Any) -> list[Any]:
 
 
 def _unpack(fields: list[Any]) -> Reading:
-    title, blocks, doubts, problem, skipped, date = fields
+    title, blocks, doubts, problem, date = fields
     built = (
         Block(text, Place(page, sheet, row, slide, tuple(path))) for text, (page, sheet, row, slide, path) in blocks
     )
-    return Reading(title, tuple(built), tuple(doubts), problem, tuple(skipped), date)
+    return Reading(title, tuple(built), tuple(doubts), problem, date)
 
 
 if __name__ == "__main__":
