@@ -58,7 +58,7 @@ def test_locked_members_are_said_and_a_zip_of_nothing_else_is_a_problem():
     data = bytearray(packed(**{"a.txt": "本文"}))
     for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         data[data.index(mark) + flags] |= 1
-    assert parse("a.zip", bytes(data)).problem == f"a.txt: {archives.LOCKED_MEMBER}"
+    assert parse("a.zip", bytes(data)).problem == f"a.txt: {worker.LOCKED}"
 
 
 def test_archives_in_archives_end_somewhere():

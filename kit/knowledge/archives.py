@@ -8,14 +8,13 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
 from pathlib import PurePath
 
-from kit.knowledge.texts import file_name, squeeze
+from kit.knowledge.texts import LOCKED, file_name, squeeze
 
 MAX_DEPTH = 3
 """How deep archives may stand in one another."""
 
 OWN = ("件名.txt", "本文.txt", "本文.html")
 """Names under which a mail's own head and text come; all else is attached."""
-LOCKED_MEMBER = "パスワードで保護されています。展開して保存し直してください。"
 
 
 def zip_members(data: bytes) -> Iterator[tuple[str, bytes | str]]:
@@ -28,7 +27,7 @@ def zip_members(data: bytes) -> Iterator[tuple[str, bytes | str]]:
     for part in sorted(parts, key=_member_name):
         name = _member_name(part)
         if not re.search(r"(?:^|/)(?:\.|__MACOSX/|~\$)", name):
-            yield name, LOCKED_MEMBER if part.flag_bits & 1 else package.read(part)
+            yield name, LOCKED if part.flag_bits & 1 else package.read(part)
 
 
 def _member_name(part: zipfile.ZipInfo) -> str:

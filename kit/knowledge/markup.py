@@ -58,12 +58,8 @@ def _pieces(node: Any, verbatim: bool) -> Iterator[str]:
             yield "\n"
         elif _is_furniture(child) or child.has_attr("hidden") or "display:none" in child.get("style", "").replace(" ", ""):
             continue
-        # A table around tables is layout, not data.
-        elif (
-            name == "table"
-            and not child("table")
-            and max((len(row(["td", "th"])) for row in child("tr")), default=0) > 1
-        ):
+        # A table around tables is layout, not data; so is one of a single column.
+        elif name == "table" and not child("table") and any(len(row(["td", "th"])) > 1 for row in child("tr")):
             grid, head = _grid(child)
             caption = [squeeze(child.caption.get_text())] if child.caption else []
             yield "\n".join(["", *caption, *(f"\x01{line}" for _, line in table_rows(grid, head or None)), ""])

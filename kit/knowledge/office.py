@@ -168,7 +168,6 @@ class _Word:
 
     def _table(self, table: Any) -> Iterator[Line]:
         grid: list[list[str]] = []
-        head = 0
         for row in table.xpath("./w:tr | ./w:sdt/w:sdtContent/w:tr"):
             cells: list[str] = []
             for cell in row.xpath("./w:tc | ./w:sdt/w:sdtContent/w:tc"):
@@ -177,13 +176,12 @@ class _Word:
                 if _has(properties, "vMerge") and _value(properties, "vMerge") != "restart" and grid:
                     text = "".join(grid[-1][len(cells) : len(cells) + 1])
                 cells += [text] * min(int(_value(properties, "gridSpan") or "1"), 100)
-            head += head == len(grid) and _has(row.find(_W + "trPr"), "tblHeader")
             grid.append(cells)
         if all(len(set(row)) <= 1 for row in grid):  # a frame around text, not a table
             for cell in table.xpath(".//w:tc[not(.//w:tc)]"):
                 yield from ((line, PLAIN) for line, _ in self.lines(cell))
         else:
-            yield from ((line, PLAIN) for _, line in table_rows(grid, min(head, 2) or None))
+            yield from ((line, PLAIN) for _, line in table_rows(grid))
 
 
 def _level(said: list[Any], names: list[str]) -> int:
@@ -267,10 +265,7 @@ def read_pptx(data: bytes, stem: str) -> Reading:
 
     deck = Presentation(io.BytesIO(data))
     blocks: list[Block] = []
-    hidden: list[str] = []
     for number, slide in enumerate(deck.slides, 1):
-        if slide.element.get("show") in ("0", "false"):
-            hidden.append(str(number))
         head = slide.shapes.title
         title = squeeze(head.text_frame.text) if head is not None and head.has_text_frame else ""
         place = Place(slide=number, headings=(title,) if title else ())
@@ -284,6 +279,7 @@ def read_pptx(data: bytes, stem: str) -> Reading:
             found += [f"ノート: {line}" for line in notes if line.strip()]
         blocks += [Block(text, place) for text in map(squeeze, found) if text and text != str(number)]
         finished()
+    hidden = [str(n) for n, slide in enumerate(deck.slides, 1) if slide.element.get("show") in ("0", "false")]
     doubts = (f"非表示のスライドも読みました: {', '.join(hidden)}。",) if hidden else ()
     first = next((block.place.headings[0] for block in blocks if block.place.headings), "")
     title = texts.choose_title(stem, (deck.core_properties.title or "", first), blocks)

@@ -166,13 +166,11 @@ def _open(data: bytes) -> Any:
     import pypdfium2
 
     try:
-        document = pypdfium2.PdfDocument(data)
-        if len(document):
-            return document
+        return pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
         if getattr(error, "err_code", None) == _PASSWORD_ERROR:
-            raise UnreadableError("パスワードで保護されたPDFです。パスワードを外して保存し直してください。") from error
-    raise UnreadableError("PDFが壊れています。元のファイルから作り直してください。")
+            raise UnreadableError(texts.LOCKED) from error
+        raise
 
 
 def _page_lines(document: Any, index: int) -> _Page:

@@ -62,6 +62,9 @@ _GENERIC_TITLE = re.compile(
 )
 
 
+LOCKED = "パスワードで保護されています。パスワードを外して保存し直してください。"
+
+
 class UnreadableError(ValueError):
     """A file cannot be read; the message is one Japanese line: why, and what to do."""
 

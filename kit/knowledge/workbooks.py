@@ -174,6 +174,8 @@ def _refines(above: _Row, row: _Row) -> bool:
 
 def _filled(sheet: Any, merged: Iterable[str]) -> dict[int, _Row]:
     """Filled cells by row and column. The grid between them is never visited: it may be 17 billion cells large."""
+    from openpyxl.utils import range_boundaries
+
     sheet.reset_dimensions()  # what a file says of its size is not to be trusted
     rows: dict[int, _Row] = {}
     looks: dict[int, str] = {}
@@ -188,21 +190,13 @@ def _filled(sheet: Any, merged: Iterable[str]) -> dict[int, _Row]:
                     looks[style] = fill + "b" * bool(cell.font.bold)
                 is_name = cell.data_type == "s" and len(text) <= 40 and not text.endswith("。")
                 rows.setdefault(cell.row, {})[cell.column] = _Cell(text, is_name, looks[style])
-    for left, top, right, bottom in map(_corners, merged):
+    for left, top, right, bottom in map(range_boundaries, merged):
         value = rows.get(top, {}).get(left)
         columns = range(left, min(right, left + 100) + 1)
         for row in range(top, min(bottom, top + 1000) + 1):
             if value and row in rows:
                 rows[row].update(dict.fromkeys(columns, value))
     return rows
-
-
-def _corners(area: str) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of B2:C3, from 1."""
-    from openpyxl.utils import range_boundaries
-
-    left, top, right, bottom = range_boundaries(area)
-    return left or 1, top or 1, right or 1, bottom or 1
 
 
 def _shown(cell: Any) -> str:

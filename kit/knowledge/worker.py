@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from kit.errors import RunError
 from kit.knowledge.dates import edition
-from kit.knowledge.texts import Reading, UnreadableError, finished, squeeze
+from kit.knowledge.texts import LOCKED, Reading, UnreadableError, finished, squeeze
 from kit.records import Block, Place
 
 PARSE_SECONDS = 10.0
@@ -44,7 +44,6 @@ KINDS = {
 }  # fmt: skip
 """File ending → kind of document."""
 
-_TEXT_KINDS = ("html", "markdown", "text", "csv")
 _HOMES = {
     "pdf": "pdf", "docx": "office", "pptx": "office", "xlsx": "workbooks", "csv": "workbooks",
     "html": "markup", "markdown": "markup", "text": "texts",
@@ -55,7 +54,6 @@ TOO_SLOW = "解析が進まないので打ち切りました。ファイルを�
 TOO_LARGE = "解析に必要なメモリーが上限を超えました。ファイルを分割してください。"
 DIED = "解析中に異常終了しました（壊れているか不正なファイルです）。元のアプリで開き、保存し直してください。"
 BROKEN = "ファイルが壊れているか、拡張子と中身が合いません。元のアプリで開き、保存し直してください。"
-LOCKED = "パスワードで保護されています。パスワードを外して保存し直してください。"
 NO_TEXT = "読み取れる文字がありません。画像や図だけの文書なら、文字を書き加えるかOCRをかけてください。"
 UNKNOWN = (
     "対応していない形式（{}）です。PDF・Office・HTML・テキストで保存し直してください"
@@ -227,7 +225,7 @@ def sniff(name: str, data: bytes) -> str:
     elif data.startswith(b"\xd0\xcf\x11\xe0"):
         protected = any(mark.encode("utf-16-le") in data for mark in ("EncryptedPackage", "DRMEncryptedDataSpace"))
         raise UnreadableError(LOCKED if protected else OLD)
-    elif kind in (*_TEXT_KINDS, "mail"):
+    elif kind in ("html", "markdown", "text", "csv", "mail"):
         return kind
     elif ending.startswith(".xls") and b"\0" not in data:
         # Web systems often call an HTML table or comma separated values .xls.
