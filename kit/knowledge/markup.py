@@ -1,7 +1,6 @@
 """Markdown and HTML: the text of a page without its navigation, tables as rows."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from kit.knowledge.texts import CJK, NEWLINES, PLAIN, Line, Reading, decode, outlined, squeeze, table_rows
@@ -41,49 +40,45 @@ def _html_line(line: str) -> Line:
     return squeeze(line), PLAIN if line.startswith("\x01") else 0
 
 
-def _laid_out(node: Any) -> str:
+def _laid_out(soup: Any) -> str:
     """Text with a line per block; the signs 1 and 2 mark lines that are never headings, and headings with their level."""
-    return _SOURCE_BREAK.sub("", "".join(_pieces(node, False))).replace("\x03", " ")
+    from bs4.element import NavigableString
 
-
-def _pieces(node: Any, verbatim: bool) -> Iterator[str]:
-    from bs4.element import NavigableString, PreformattedString
-
-    for child in node.children:
-        name = child.name or ""
-        if isinstance(child, NavigableString):
-            if not isinstance(child, PreformattedString):  # comments, doctype
-                yield child if verbatim else re.sub(r"[ \t]*\n\s*", "\x03", child)
-        elif name == "br":
-            yield "\n"
-        elif _is_furniture(child) or child.has_attr("hidden") or "display:none" in child.get("style", "").replace(" ", ""):
-            continue
+    for tag in soup(_is_unseen):
+        tag.decompose()
+    for text in soup(string=True):
+        if type(text) is NavigableString and not text.find_parent("pre"):  # no comment
+            text.replace_with(re.sub(r"[ \t]*\n\s*", "\x03", text))
+    for tag in soup(_BLOCK_TAGS):
+        if tag.name == "li" and tag.parent.name == "ol":
+            tag.insert(0, f"{1 + len(tag.find_previous_siblings('li'))}. ")
+        tag.insert_before(f"\n\x02{tag.name[1]}" if re.fullmatch("h[1-6]", tag.name) else "\n")
+        tag.insert_after("\n")
+    for table in soup("table"):
         # A table around tables is layout, not data; so is one of a single column.
-        elif name == "table" and not child("table") and any(len(row(["td", "th"])) > 1 for row in child("tr")):
-            grid, head = _grid(child)
-            caption = [squeeze(child.caption.get_text())] if child.caption else []
-            yield "\n".join(["", *caption, *(f"\x01{line}" for _, line in table_rows(grid, head or None)), ""])
-        elif _BLOCK_TAGS.fullmatch(name):
-            yield f"\n\x02{name[1]}" if re.fullmatch("h[1-6]", name) else "\n"
-            if name == "li" and node.name == "ol":
-                yield f"{1 + len(child.find_previous_siblings('li'))}. "
-            yield from _pieces(child, verbatim or name == "pre")
-            yield "\n"
-        else:
-            yield from _pieces(child, verbatim)
+        if not table("table") and any(len(row(["td", "th"])) > 1 for row in table("tr")):
+            grid, head = _grid(table)
+            caption = [squeeze(table.caption.get_text())] if table.caption else []
+            table.replace_with("\n".join([*caption, *(f"\x01{line}" for _, line in table_rows(grid, head or None))]))
+    return _mended(soup)
 
 
-def _is_furniture(tag: Any) -> bool:
-    """Whether a tag holds the page's navigation and the like; the header of an article is text."""
+def _mended(node: Any) -> str:
+    return _SOURCE_BREAK.sub("", node.get_text()).replace("\x03", " ")
+
+
+def _is_unseen(tag: Any) -> bool:
+    """Whether a tag is hidden, or holds the page's navigation and the like; the header of an article is text."""
     if tag.name in ("header", "footer"):
         return tag.find_parent(["article", "main", "section"]) is None
-    return tag.name in _UNSEEN or tag.get("role") in ("navigation", "banner", "contentinfo", "search")
+    is_hidden = tag.has_attr("hidden") or "display:none" in tag.get("style", "").replace(" ", "")
+    return tag.name in _UNSEEN or is_hidden or tag.get("role") in ("navigation", "banner", "contentinfo", "search")
 
 
 _UNSEEN = ("script", "style", "nav", "noscript", "template", "title", "svg", "rt", "rp")
 _BLOCK_TAGS = re.compile(
-    "p|div|li|[uod]l|d[td]|section|article|main|blockquote|pre|figure|figcaption|address|form|fieldset|details|summary|hr"
-    "|center|body|h[1-6]|table|caption|tr|td|th"
+    "^(?:br|p|div|li|[uod]l|d[td]|section|article|main|blockquote|pre|figure|figcaption|address|form|fieldset|details|summary|hr"
+    "|center|body|h[1-6]|table|caption|tr|td|th)$"
 )
 
 
@@ -97,6 +92,6 @@ def _grid(table: Any) -> tuple[list[list[str]], int]:
             spans = [str(cell.get(name, "1")) for name in ("rowspan", "colspan")]
             down, across = (min(int(span), 1000) if span.isdigit() and int(span) else 1 for span in spans)
             for line in grid[index : index + down]:
-                line.update(dict.fromkeys(range(column, column + across), squeeze(_laid_out(cell))))
+                line.update(dict.fromkeys(range(column, column + across), squeeze(_mended(cell))))
     head = next((i for i, row in enumerate(rows) if row("td") or not row("th")), len(rows))
     return [[row.get(column, "") for column in range(max(row, default=-1) + 1)] for row in grid], head
