@@ -5,8 +5,8 @@ from typing import Any
 
 from kit.knowledge.texts import CJK, NEWLINES, PLAIN, Line, Reading, decode, outlined, squeeze, table_rows
 
-# \x03 stands for a line break of the HTML source.
-_SOURCE_BREAK = re.compile(rf"(?<=[{CJK}（）()])[ \t]*\x03[ \t\x03]*(?=[{CJK}（）()])")
+# \x03 stands for the end of a line that is shown; \n is one of the HTML source.
+_SOURCE_BREAK = re.compile(rf"(?<=[{CJK}（）()])[ \t]*\n\s*(?=[{CJK}（）()])")
 
 
 def read_markdown(data: bytes, stem: str) -> Reading:
@@ -42,29 +42,28 @@ def _html_line(line: str) -> Line:
 
 def _laid_out(soup: Any) -> str:
     """Text with a line per block; the signs 1 and 2 mark lines that are never headings, and headings with their level."""
-    from bs4.element import NavigableString
-
     for tag in soup(_is_unseen):
         tag.decompose()
-    for text in soup(string=True):
-        if type(text) is NavigableString and not text.find_parent("pre"):  # no comment
-            text.replace_with(re.sub(r"[ \t]*\n\s*", "\x03", text))
+    for text in [text for tag in soup("pre") for text in tag.strings]:
+        text.replace_with(text.replace("\n", "\x03"))
     for tag in soup(_BLOCK_TAGS):
-        if tag.name == "li" and tag.parent.name == "ol":
-            tag.insert(0, f"{1 + len(tag.find_previous_siblings('li'))}. ")
-        tag.insert_before(f"\n\x02{tag.name[1]}" if re.fullmatch("h[1-6]", tag.name) else "\n")
-        tag.insert_after("\n")
+        is_numbered = tag.name == "li" and tag.parent.name == "ol"
+        number = f"{1 + len(tag.find_previous_siblings('li'))}. " if is_numbered else ""
+        # Inside of the tag: beside it, bs4 would first look for it among its siblings.
+        tag.insert(0, f"\x03\x02{tag.name[1]}" if re.fullmatch("h[1-6]", tag.name) else f"\x03{number}")
+        tag.append("\x03")
     for table in soup("table"):
         # A table around tables is layout, not data; so is one of a single column.
         if not table("table") and any(len(row(["td", "th"])) > 1 for row in table("tr")):
             grid, head = _grid(table)
             caption = [squeeze(table.caption.get_text())] if table.caption else []
-            table.replace_with("\n".join([*caption, *(f"\x01{line}" for _, line in table_rows(grid, head or None))]))
+            rows = (f"\x01{line}" for _, line in table_rows(grid, head or None))
+            table.string = "\x03".join(["", *caption, *rows, ""])
     return _mended(soup)
 
 
 def _mended(node: Any) -> str:
-    return _SOURCE_BREAK.sub("", node.get_text()).replace("\x03", " ")
+    return _SOURCE_BREAK.sub("", node.get_text()).replace("\n", " ").replace("\x03", "\n")
 
 
 def _is_unseen(tag: Any) -> bool:

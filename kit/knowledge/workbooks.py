@@ -72,13 +72,9 @@ def read_xlsx(data: bytes, stem: str) -> Reading:
 
 _UNCALCULATED = re.compile(rb"(?:</f>|<f[^>]*/>)(?:<v\s*/>|<v></v>)?</c>")
 _MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=\"([A-Z]+\d+:[A-Z]+\d+)\"")
-_JAPANESE_FORMATS = (
-    {number: '[$-411]ge.m.d' for number in (27, 36, 50, 57)}
-    | {number: '[$-411]ggge"年"m"月"d"日"' for number in (28, 29, 51, 54, 58)}
-    | {30: "m/d/yy", 31: 'yyyy"年"m"月"d"日"', 32: 'h"時"mm"分"', 33: 'h"時"mm"分"ss"秒"'}
-    | {34: 'yyyy"年"m"月"', 35: 'm"月"d"日"', 52: 'yyyy"年"m"月"', 53: 'm"月"d"日"', 55: 'yyyy"年"m"月"', 56: 'm"月"d"日"'}
-)
-"""Number formats that a Japanese Excel knows by number alone (ECMA-376 part 1, 18.8.30) and openpyxl takes for plain figures."""
+_JAPANESE_FORMATS = dict.fromkeys((27, 28, 29, 36, 50, 51, 54, 57, 58), "[$-411]ge.m.d")
+_JAPANESE_FORMATS |= dict.fromkeys((30, 31, 34, 35, 52, 53, 55, 56), "yyyy.m.d") | {32: "h.mm", 33: "h.mm.ss"}
+"""Formats of dates and times that a Japanese Excel knows by number alone (ECMA-376 part 1, 18.8.30) and openpyxl takes for plain figures."""
 
 
 def _asides(package: zipfile.ZipFile, part: str) -> Iterator[tuple[int, None, str]]:
