@@ -168,6 +168,7 @@ class _Word:
 
     def _table(self, table: Any) -> Iterator[Line]:
         grid: list[list[str]] = []
+        head = 0
         for row in table.xpath("./w:tr | ./w:sdt/w:sdtContent/w:tr"):
             cells: list[str] = []
             for cell in row.xpath("./w:tc | ./w:sdt/w:sdtContent/w:tc"):
@@ -176,12 +177,13 @@ class _Word:
                 if _has(properties, "vMerge") and _value(properties, "vMerge") != "restart" and grid:
                     text = "".join(grid[-1][len(cells) : len(cells) + 1])
                 cells += [text] * min(int(_value(properties, "gridSpan") or "1"), 100)
+            head += head == len(grid) and _has(row.find(_W + "trPr"), "tblHeader")
             grid.append(cells)
         if all(len(set(row)) <= 1 for row in grid):  # a frame around text, not a table
             for cell in table.xpath(".//w:tc[not(.//w:tc)]"):
                 yield from ((line, PLAIN) for line, _ in self.lines(cell))
         else:
-            yield from ((line, PLAIN) for _, line in table_rows(grid))
+            yield from ((line, PLAIN) for _, line in table_rows(grid, min(head, 2) or None))
 
 
 def _level(said: list[Any], names: list[str]) -> int:

@@ -170,7 +170,7 @@ def _refines(above: _Row, row: _Row) -> bool:
 
 def _filled(sheet: Any, merged: Iterable[str]) -> dict[int, _Row]:
     """Filled cells by row and column. The grid between them is never visited: it may be 17 billion cells large."""
-    from openpyxl.utils import range_boundaries
+    from openpyxl.worksheet.cell_range import CellRange
 
     sheet.reset_dimensions()  # what a file says of its size is not to be trusted
     rows: dict[int, _Row] = {}
@@ -186,7 +186,7 @@ def _filled(sheet: Any, merged: Iterable[str]) -> dict[int, _Row]:
                     looks[style] = fill + "b" * bool(cell.font.bold)
                 is_name = cell.data_type == "s" and len(text) <= 40 and not text.endswith("。")
                 rows.setdefault(cell.row, {})[cell.column] = _Cell(text, is_name, looks[style])
-    for left, top, right, bottom in map(range_boundaries, merged):
+    for left, top, right, bottom in (CellRange(area).bounds for area in merged):
         value = rows.get(top, {}).get(left)
         columns = range(left, min(right, left + 100) + 1)
         for row in range(top, min(bottom, top + 1000) + 1):

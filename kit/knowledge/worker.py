@@ -141,7 +141,7 @@ def _start() -> _Child:
     null = subprocess.DEVNULL
     try:
         with other:
-            streams = {"stdin": null, "stdout": null, "stderr": null, "pass_fds": [other.fileno()]}
+            streams: dict[str, Any] = {"stdin": null, "stdout": null, "stderr": null, "pass_fds": [other.fileno()]}
             process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, start_new_session=True, **streams)
         pipe.recv_bytes()
     except (OSError, EOFError) as error:
