@@ -20,7 +20,8 @@ OWN = ("件名.txt", "本文.txt", "本文.html")
 def zip_members(data: bytes) -> Iterator[tuple[str, bytes | str]]:
     """Yield the name and the bytes of each file in a ZIP, or one Japanese line why it is not opened.
 
-    Hidden files, folders and what macOS adds are left out. Their number and sizes were checked before (``office.package_kind``).
+    Hidden files, folders and what macOS adds are left out. How many and how large they are was checked before
+    (``office.package_kind``).
     """
     package = zipfile.ZipFile(io.BytesIO(data))
     parts = [part for part in package.infolist() if not part.is_dir()]

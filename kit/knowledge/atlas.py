@@ -95,7 +95,6 @@ def _grouped(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     centres = np.array([places[labels == group].mean(axis=0) for group in range(labels.max() + 1)])
     axes = np.linalg.svd(centres - middle)[2][:2]
     flat = ((places - middle) @ axes.T).round(6)  # equal documents stay equal
-    flat *= np.where(flat[np.abs(flat).argmax(axis=0), [0, 1]] < 0, -1, 1)  # a singular vector has no sign of its own
     spread = flat.argsort(axis=0, kind="stable").argsort(axis=0) / len(flat)  # ranks draw the crowd around the middle apart
     return labels, flat / np.maximum(np.ptp(flat, axis=0), 1e-6) + spread
 

@@ -32,8 +32,8 @@ def split(document: Document) -> list[Chunk]:
     ids = [hashlib.sha256(f"{document.id}\n{document.name}\n{i}".encode()).hexdigest()[:24] for i in range(len(spans))]
     return [
         Chunk(
-            id=ids[ordinal], parent=ids[first], ordinal=ordinal, place=span.place,
-            document_id=document.id, document=document.name, title=document.title, readers=document.readers, date=document.date,
+            id=ids[ordinal], parent=ids[first], ordinal=ordinal, place=span.place, readers=document.readers,
+            document_id=document.id, document=document.name, title=document.title, date=document.date,
             text=text[span.start : span.end], start=span.start, end=span.end,
         )
         for ordinal, (span, first) in enumerate(zip(spans, _parents(spans), strict=True))

@@ -76,8 +76,8 @@ def _is_unseen(tag: Any) -> bool:
 
 _UNSEEN = ("script", "style", "nav", "noscript", "template", "title", "svg", "rt", "rp")
 _BLOCK_TAGS = re.compile(
-    "^(?:br|p|div|li|[uod]l|d[td]|section|article|main|blockquote|pre|figure|figcaption|address|form|fieldset|details|summary|hr"
-    "|center|body|h[1-6]|table|caption|tr|td|th)$"
+    "^(?:br|p|div|li|[uod]l|d[td]|section|article|main|blockquote|pre|figure|figcaption|address|form|fieldset|details"
+    "|summary|hr|center|body|h[1-6]|table|caption|tr|td|th)$"
 )
 
 

@@ -201,7 +201,9 @@ def sections(lines: Iterable[Line], marks: bool = True) -> list[tuple[str, tuple
     return placed
 
 
-def outlined(lines: Iterable[Line], stem: str, titles: Sequence[str], doubts: tuple[str, ...] = (), date: str = "") -> Reading:
+def outlined(
+    lines: Iterable[Line], stem: str, titles: Sequence[str], doubts: tuple[str, ...] = (), date: str = ""
+) -> Reading:
     """Make a reading of lines whose place is a heading path; the first heading is the last candidate for the title."""
     items = list(lines)
     blocks = tuple(Block(text, Place(headings=path)) for text, path in sections(items))

@@ -74,7 +74,8 @@ _UNCALCULATED = re.compile(rb"(?:</f>|<f[^>]*/>)(?:<v\s*/>|<v></v>)?</c>")
 _MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=\"([A-Z]+\d+:[A-Z]+\d+)\"")
 _JAPANESE_FORMATS = dict.fromkeys((27, 28, 29, 36, 50, 51, 54, 57, 58), "[$-411]ge.m.d")
 _JAPANESE_FORMATS |= dict.fromkeys((30, 31, 34, 35, 52, 53, 55, 56), "yyyy.m.d") | {32: "h.mm", 33: "h.mm.ss"}
-"""Formats of dates and times that a Japanese Excel knows by number alone (ECMA-376 part 1, 18.8.30) and openpyxl takes for plain figures."""
+"""Formats of dates and times that a Japanese Excel knows by number alone (ECMA-376 part 1, 18.8.30) and openpyxl takes for
+plain figures."""
 
 
 def _asides(package: zipfile.ZipFile, part: str) -> Iterator[tuple[int, None, str]]:
@@ -89,8 +90,8 @@ def _asides(package: zipfile.ZipFile, part: str) -> Iterator[tuple[int, None, st
         for anchor in parse_xml(package.read(target)).iterfind(".//{*}comment" if kind == "comments" else "*"):
             row = re.sub(r"\D", "", anchor.get("ref", "")) or int(anchor.findtext("{*}from/{*}row") or "0") + 1
             for paragraph in anchor.iterfind("{*}text" if kind == "comments" else ".//{*}txBody/{*}p"):
-                letters = (t.text or "" for t in paragraph.iterfind(".//{*}t") if not t.getparent().tag.endswith("}rPh"))
-                if text := squeeze("".join(letters)):
+                runs = (run for run in paragraph.iterfind(".//{*}t") if not run.getparent().tag.endswith("}rPh"))
+                if text := squeeze("".join(run.text or "" for run in runs)):
                     yield int(row), None, f"{'コメント' if kind == 'comments' else '図形'}: {text}"
 
 

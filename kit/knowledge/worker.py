@@ -136,13 +136,14 @@ def _start() -> _Child:
     pipe, other = Pipe()
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path}
     # -P: no module from the folder the user happens to stand in; own session: Ctrl-C is the parent's affair.
     command = [sys.executable, "-P", "-W", "ignore", "-m", __name__, str(other.fileno())]
     null = subprocess.DEVNULL
     try:
         with other:
             streams: dict[str, Any] = {"stdin": null, "stdout": null, "stderr": null, "pass_fds": [other.fileno()]}
-            process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, start_new_session=True, **streams)
+            process = subprocess.Popen(command, env=environment, start_new_session=True, **streams)
         pipe.recv_bytes()
     except (OSError, EOFError) as error:
         raise RunError(
