@@ -71,11 +71,9 @@ class Document:
     readers: tuple[str, ...] = (EVERYONE,)
     problem: str = ""
     doubts: tuple[str, ...] = ()
-    """What was read but is doubtful, one Japanese line each."""
+    """What was left out, or read but is doubtful: one Japanese line each."""
     date: str = ""
     """Day of this edition (``2024-04-01``), "" where nothing tells it."""
-    skipped: tuple[str, ...] = ()
-    """What the file holds and was not read, one Japanese line each."""
 
     @property
     def text(self) -> str:
@@ -87,7 +85,7 @@ class Document:
             return views.paragraphs(f"× {self.name}: {self.problem}")
         rows = [(block.place.label, block.text[:80]) for block in self.blocks[:8]]
         shown = views.table(("場所", "本文（先頭）"), rows, f"{self.title}（{self.name}、{len(self.blocks)}箇所）")
-        return shown + views.paragraphs(*(f"△ {line}" for line in (*self.skipped, *self.doubts)))
+        return shown + views.paragraphs(*(f"△ {line}" for line in self.doubts))
 
 
 @dataclass(frozen=True, slots=True)

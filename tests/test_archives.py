@@ -42,31 +42,31 @@ def test_a_zip_is_one_document_with_its_files_as_headings():
     ]
     assert reading.blocks[0].place.row == 2
     assert reading.date == "2024-04-01"
-    (skipped,) = reading.skipped
+    (skipped,) = reading.doubts
     assert skipped.startswith("規程/画像.png: 対応していない形式（.png）")
 
 
-def test_names_without_the_mark_for_utf8_are_cp932():
+def test_names_without_the_mark_for_utf8_are_utf8_or_cp932():
     # In a real file of an old tool the name's bytes are CP932 and bit 11 is not set.
     data = packed(**{"aaaaaa.txt": "本文"}).replace(b"aaaaaa.txt", "旅費規".encode("cp932") + b".txt")
     assert placed(parse("a.zip", data)) == [("本文", ("旅費規.txt",))]
+    data = packed(**{"aaaaaa.txt": "本文"}).replace(b"aaaaaa.txt", "旅費".encode() + b".txt")  # as macOS writes it
+    assert placed(parse("a.zip", data)) == [("本文", ("旅費.txt",))]
 
 
 def test_locked_members_are_said_and_a_zip_of_nothing_else_is_a_problem():
     data = bytearray(packed(**{"a.txt": "本文"}))
     for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         data[data.index(mark) + flags] |= 1
-    assert parse("a.zip", bytes(data)).problem == f"a.txt: {archives.LOCKED_MEMBER}"
+    assert parse("a.zip", bytes(data)).problem == f"a.txt: {worker.LOCKED}"
 
 
-def test_archives_in_archives_end_somewhere(monkeypatch):
+def test_archives_in_archives_end_somewhere():
     inner = packed(**{"a.txt": "底"})
     for level in range(archives.MAX_DEPTH - 1):
         inner = packed(**{f"{level}.zip": inner})
     assert placed(parse("a.zip", inner)) == [("底", ("1.zip", "0.zip", "a.txt"))]
     assert worker.TOO_DEEP in parse("a.zip", packed(**{"x.zip": inner})).problem
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
-    assert "多すぎます" in parse("a.zip", packed(**{"a.txt": "一", "b.txt": "二"})).problem
 
 
 def test_a_mail_is_its_head_its_text_and_what_is_attached():
@@ -77,7 +77,7 @@ def test_a_mail_is_its_head_its_text_and_what_is_attached():
     assert texts[0] == "件名: 旅費の改定"
     assert texts[-1] == "出張の旅費を改めました。"
     assert placed(reading)[-1] == ("役職: 部長 / 日当: 3000", ("日当.csv",))
-    assert "x.exe: 対応していない形式" in reading.skipped[0]
+    assert "x.exe: 対応していない形式" in reading.doubts[0]
 
 
 def test_a_forwarded_mail_and_a_mail_in_html_are_read():

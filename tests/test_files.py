@@ -1,6 +1,5 @@
 """Folders → documents: names, order, readers, and what is not opened."""
 
-import dataclasses
 import hashlib
 import os
 import unicodedata
@@ -11,7 +10,6 @@ import pytest
 from kit.errors import DataError
 from kit.knowledge import files
 from kit.knowledge.files import load
-from kit.knowledge.reading import FileReading
 
 
 @pytest.fixture
@@ -182,11 +180,6 @@ def test_readers_as_argument(folder):
     assert readers(root, readers="hr") == {"a.txt": ("hr",)}
 
 
-def test_date_and_report_come_with_the_document(folder):
-    root = folder("規程_R6.4.1.csv", "品名,数量\n机,12\n椅子,3\n")
-    folder("a.png", b"\x89PNG")
-    (broken, read) = load(root)
+def test_the_date_comes_with_the_document(folder):
+    (read,) = load(folder("規程_R6.4.1.csv", "品名,数量\n机,12\n椅子,3\n"))
     assert read.date == "2024-04-01"
-    assert (FileReading.of(read).places, FileReading.of(read).mark, FileReading.of(broken).mark) == (2, "○", "×")
-    doubtful = FileReading.of(dataclasses.replace(read, skipped=("図。",), doubts=("文字。",)))
-    assert (doubtful.mark, set(doubtful.doubts)) == ("△", {"図。", "文字。"})

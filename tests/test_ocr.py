@@ -33,7 +33,6 @@ def test_a_page_of_pictures_is_read_and_said_even_in_the_closed_worker():
         ("本文である。", 1), ("出張の旅費は 3 千円", 2), ("ABC DEF", 2), ("三頁目である。", 3),
     ]  # fmt: skip
     assert reading.doubts == ("OCRで読んだ頁（誤読に注意）: 1頁分、最初は2頁。",)
-    assert reading.skipped == ()
     assert len(parse("a.pdf", made([], [])).blocks) == 4
 
 

@@ -132,17 +132,17 @@ def test_headings_by_article_and_by_outline():
     assert placed["本文である。"] == ("別冊の説明",)
 
 
-def test_a_rotated_page_reads_like_an_upright_one():
+def test_the_letters_of_a_turned_page_lie_on_it_as_it_is_seen():
     import pypdfium2
 
-    document = pypdfium2.PdfDocument(made(column(*WRAPPED)))
-    upright = pdf._page_lines(document, 0).lines[0]
-    for rotation in (90, 180, 270):
-        box = (upright.x0, upright.y0, upright.x1, upright.y1)
-        width, height = A4 if rotation == 180 else A4[::-1]
-        turned = pdf._turn(box, rotation, width, height)
-        assert 0 <= turned[0] < turned[2] <= width
-        assert 0 <= turned[1] < turned[3] <= height
+    page = pypdfium2.PdfDocument(made(column(*WRAPPED)))[0]
+    for rotation, corner in ((0, (0, 1)), (90, (1, 1)), (180, (1, 0)), (270, (0, 0))):
+        page.set_rotation(rotation)
+        width, height = page.get_size()
+        assert (width, height) == pytest.approx(A4 if rotation in (0, 180) else A4[::-1])
+        (_, boxes), *_ = pdf._printed(page.get_textpage(), rotation, width, height)
+        assert all(0 <= left < right <= width and 0 <= low < high <= height for left, low, right, high in boxes)
+        assert (boxes[0][0] > width / 2, boxes[0][1] > height / 2) == corner  # where the text begins
 
 
 def test_title_is_the_property_the_largest_line_or_the_file_name():
@@ -153,7 +153,7 @@ def test_title_is_the_property_the_largest_line_or_the_file_name():
 
 
 def test_pages_without_text_are_counted_and_a_scan_is_refused():
-    assert parse("a.pdf", made(column("本文。"), [])).skipped == ("文字情報なし: OCRが必要な頁: 1頁分、最初は2頁。",)
+    assert parse("a.pdf", made(column("本文。"), [])).doubts == ("文字情報なし: OCRが必要な頁: 1頁分、最初は2頁。",)
     assert "文字情報なし: OCRが必要" in parse("a.pdf", made([], [])).problem
 
 
@@ -161,7 +161,7 @@ def test_garbled_pages_are_left_out_and_a_garbled_file_is_refused():
     odd = column("\ue000\ue001\ue002\ue003\ue004")
     reading = parse("a.pdf", made(column("正しい本文である。"), odd, column("二頁あとの本文である。")))
     assert texts(reading) == ["正しい本文である。", "二頁あとの本文である。"]
-    assert reading.skipped == ("文字化けのため除いた頁: 1頁分、最初は2頁。",)
+    assert reading.doubts == ("文字化けのため除いた頁: 1頁分、最初は2頁。",)
     assert "文字化け" in parse("a.pdf", made(odd)).problem
 
 

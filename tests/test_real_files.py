@@ -34,6 +34,7 @@ def read_all(folder, names=None):
     documents, before = {}, time.monotonic()
     for document in load(folder):
         assert document.name not in documents
+        assert bool(document.problem) != bool(document.blocks), document.name
         assert time.monotonic() - before < 3 * PARSE_SECONDS + 5, document.name
         documents[document.name] = document
         before = time.monotonic()

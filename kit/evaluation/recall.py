@@ -33,10 +33,9 @@ class Recall:
         rows = [(what, *(_share(count, n) for count in counts)) for what, counts in self.counts().items()]
         header = ("見つかったもの", *(f"上位 {depth} 件まで" for depth in DEPTHS))
         shown = views.table(header, rows, f"開発用質問 {n} 問（かっこ内は90%区間）")
-        missed = [(case, document) for case, document, place in self.found if not place]
         lines = [
             (case.question, "、".join(dict.fromkeys(e.document for e in case.evidence)), f"{document} 位（場所は別）" if document else "なし")
-            for case, document in missed
+            for case, document, place in self.found if not place
         ]
         return shown + (views.table(("質問", "根拠文書", "文書の順位"), lines, "上位 10 件に根拠がなかった質問") if lines else "")
 

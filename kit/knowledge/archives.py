@@ -8,41 +8,32 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
 from pathlib import PurePath
 
-from kit.knowledge.texts import UnreadableError, squeeze
+from kit.knowledge.texts import LOCKED, file_name, squeeze
 
-MAX_MEMBERS = 10_000
-"""Files in one archive; beyond it the archive is refused."""
 MAX_DEPTH = 3
 """How deep archives may stand in one another."""
 
 OWN = ("件名.txt", "本文.txt", "本文.html")
 """Names under which a mail's own head and text come; all else is attached."""
-LOCKED_MEMBER = "パスワードで保護されています。展開して保存し直してください。"
 
 
 def zip_members(data: bytes) -> Iterator[tuple[str, bytes | str]]:
     """Yield the name and the bytes of each file in a ZIP, or one Japanese line why it is not opened.
 
-    Hidden files, folders and what macOS adds are left out. Unpacked sizes were checked before (``office.package_kind``).
-
-    Raises:
-        UnreadableError: It holds too many files.
+    Hidden files, folders and what macOS adds are left out. How many and how large they are was checked before
+    (``office.package_kind``).
     """
     package = zipfile.ZipFile(io.BytesIO(data))
     parts = [part for part in package.infolist() if not part.is_dir()]
-    if len(parts) > MAX_MEMBERS:
-        raise UnreadableError(f"圧縮ファイルの中のファイルが多すぎます（上限{MAX_MEMBERS:,}）。分割してください。")
     for part in sorted(parts, key=_member_name):
         name = _member_name(part)
         if not re.search(r"(?:^|/)(?:\.|__MACOSX/|~\$)", name):
-            yield name, LOCKED_MEMBER if part.flag_bits & 1 else package.read(part)
+            yield name, LOCKED if part.flag_bits & 1 else package.read(part)
 
 
 def _member_name(part: zipfile.ZipInfo) -> str:
-    """Return a member's name; without the mark for UTF-8, Japanese tools mean CP932."""
-    if part.flag_bits & 0x800:
-        return part.filename
-    return part.filename.encode("cp437", "replace").decode("cp932", "replace")
+    """Return a member's name; zipfile takes one without the mark for UTF-8 for CP437."""
+    return part.filename if part.flag_bits & 0x800 else file_name(part.filename.encode("cp437", "replace"))
 
 
 def mail_members(data: bytes) -> tuple[str, str, list[tuple[str, bytes]]]:

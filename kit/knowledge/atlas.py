@@ -79,13 +79,10 @@ def corpus_map(store: Store, *, user: str = "", limit: int = 300) -> CorpusMap:
 
 def _projected(counts: Mapping[str, Counter[str]], vocabulary: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the TF-IDF of each document, and its place in the space of the largest singular values, both of length 1."""
-    from scipy.linalg import eigh
-
     raw = np.array([[math.log1p(words[word]) for word in vocabulary] for words in counts.values()])
     weights = _unit(raw * np.log(len(counts) / (raw > 0).sum(axis=0)))
-    # By the documents' products with each other: few documents have many words. What has no length has no direction.
-    squares, left = eigh(weights @ weights.T, subset_by_index=(max(0, len(weights) - _DIMENSIONS), len(weights) - 1))
-    return weights, _unit(left * np.sqrt(np.where(squares > 1e-9, squares, 0)))
+    left, sizes, _ = np.linalg.svd(weights, full_matrices=False)
+    return weights, _unit((left * sizes)[:, :_DIMENSIONS].round(9))  # what has no length has no direction
 
 
 def _grouped(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +95,6 @@ def _grouped(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     centres = np.array([places[labels == group].mean(axis=0) for group in range(labels.max() + 1)])
     axes = np.linalg.svd(centres - middle)[2][:2]
     flat = ((places - middle) @ axes.T).round(6)  # equal documents stay equal
-    flat *= np.where(flat[np.abs(flat).argmax(axis=0), [0, 1]] < 0, -1, 1)  # a singular vector has no sign of its own
     spread = flat.argsort(axis=0, kind="stable").argsort(axis=0) / len(flat)  # ranks draw the crowd around the middle apart
     return labels, flat / np.maximum(np.ptp(flat, axis=0), 1e-6) + spread
 

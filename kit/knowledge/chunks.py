@@ -28,48 +28,32 @@ def split(document: Document) -> list[Chunk]:
     A chunk never crosses a page, sheet, table row, slide or heading, so that its place is true for all of it.
     """
     text = document.text
-    spans = list(_spans(document.blocks, text))
+    spans = _spans(document.blocks)
     ids = [hashlib.sha256(f"{document.id}\n{document.name}\n{i}".encode()).hexdigest()[:24] for i in range(len(spans))]
     return [
         Chunk(
-            id=ids[ordinal],
-            document_id=document.id,
-            document=document.name,
-            title=document.title,
-            text=text[span.start : span.end],
-            place=span.place,
-            ordinal=ordinal,
-            readers=document.readers,
-            date=document.date,
-            start=span.start,
-            end=span.end,
-            parent=ids[first],
+            id=ids[ordinal], parent=ids[first], ordinal=ordinal, place=span.place, readers=document.readers,
+            document_id=document.id, document=document.name, title=document.title, date=document.date,
+            text=text[span.start : span.end], start=span.start, end=span.end,
         )
         for ordinal, (span, first) in enumerate(zip(spans, _parents(spans), strict=True))
-    ]
+    ]  # fmt: skip
 
 
-def _spans(blocks: tuple[Block, ...], text: str) -> Iterator[_Span]:
+def _spans(blocks: tuple[Block, ...]) -> list[_Span]:
     """Join short blocks of one place and cut long ones; blank ends are left out."""
+    spans: list[_Span] = []
     position = 0
-    for place, group in groupby(blocks, key=lambda block: block.place):
-        start = end = position
-        for block in group:
-            for piece in _pieces(block.text):
-                if text[start:end].strip() and position + len(piece) - start > CHUNK_CHARACTERS:
-                    yield _trimmed(start, end, place, text)
-                    start = position
-                elif not text[start:end].strip():
-                    start = position
-                position = end = position + len(piece)
-            position += 1  # the line break between blocks
-        if text[start:end].strip():
-            yield _trimmed(start, end, place, text)
-
-
-def _trimmed(start: int, end: int, place: Place, text: str) -> _Span:
-    stretch = text[start:end]
-    return _Span(start + len(stretch) - len(stretch.lstrip()), end - len(stretch) + len(stretch.rstrip()), place)
+    for block in blocks:
+        for piece in _pieces(block.text):
+            if piece.strip():
+                start, end = position + len(piece) - len(piece.lstrip()), position + len(piece.rstrip())
+                if spans and spans[-1].place == block.place and end - spans[-1].start <= CHUNK_CHARACTERS:
+                    start = spans.pop().start
+                spans.append(_Span(start, end, block.place))
+            position += len(piece)
+        position += 1  # the line break between blocks
+    return spans
 
 
 def _pieces(text: str) -> list[str]:

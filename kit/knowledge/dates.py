@@ -2,14 +2,13 @@
 
 import datetime
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
+from unicodedata import normalize, numeric
 
 _ERAS = {"令和": 2018, "平成": 1988, "昭和": 1925, "大正": 1911, "明治": 1867}
 """Era → the year before its first one."""
 _STARTS = (("令和", 2019, 5, 1), ("平成", 1989, 1, 8), ("昭和", 1926, 12, 25), ("大正", 1912, 7, 30), ("明治", 1868, 1, 25))
 _LETTERS = dict(zip("RHSTM", _ERAS, strict=True))
-_DIGITS = dict(zip("〇一二三四五六七八九", "0123456789", strict=True))
 _N = "[0-9〇一二三四五六七八九十]"
 _DATE = re.compile(
     rf"(?P<era>{'|'.join(_ERAS)}|(?<![A-Za-z])[RHSTM])? ?(?P<year>元|{_N}{{1,4}}) ?(?:年(?: ?度)?|(?P<sign>[./_-]))(?: ?\([^()]*\) ?)? ?"
@@ -36,14 +35,14 @@ def edition(stem: str, lines: Iterable[str], modified: str = "") -> str:
     """
     if named := list(days(stem)) or list(_stamps(stem)):
         return max(named)
-    head = [unicodedata.normalize("NFKC", line)[:300] for line, _ in zip(lines, range(_FIRST_LINES), strict=False)]
+    head = [normalize("NFKC", line)[:300] for line, _ in zip(lines, range(_FIRST_LINES), strict=False)]
     told = [day for line in head for day in days(line) if _EDITION.search(line) or _BARE.fullmatch(_DATE.sub("", line))]
     return max(told, default="") or next(_stamps(modified.removeprefix("D:").replace("-", "")[:8]), "")
 
 
 def days(text: str) -> Iterator[str]:
     """Yield the days a text names, in its order; a month without a day is its first."""
-    for match in _DATE.finditer(unicodedata.normalize("NFKC", text)):
+    for match in _DATE.finditer(normalize("NFKC", text)):
         year, month, day = (_number(match[name] or "1") for name in ("year", "month", "day"))
         if match["sign"] and not match["era"] and (year < 1900 or match["day"] is None):
             continue  # 3.1.2 is a section, 24/7 is none
@@ -83,7 +82,5 @@ def _number(text: str) -> int:
     """Read 12, 十二, 一二, 二十 or 元."""
     if text == "元":
         return 1
-    tens, ten, ones = "".join(_DIGITS.get(letter, letter) for letter in text).rpartition("十")
-    if not ten:
-        return int(ones)
-    return 10 * (int(tens) if tens.isdigit() else 1) + (int(ones) if ones.isdigit() else 0)
+    tens, ten, ones = ("".join(f"{numeric(letter):.0f}" for letter in part) for part in text.rpartition("十"))
+    return 10 * int(tens or 1) * bool(ten) + int(ones or 0)

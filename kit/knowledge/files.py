@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from shlex import quote
 
 from kit.errors import DataError
-from kit.knowledge.texts import UnreadableError, decode, squeeze
+from kit.knowledge.texts import UnreadableError, decode, file_name, squeeze
 from kit.knowledge.worker import Worker
 from kit.records import EVERYONE, READER_NAME, Document
 
@@ -103,9 +103,8 @@ def _document(name: str, path: Path, root: Path, readers: tuple[str, ...], worke
     if problem:
         return Document(digest, name, stem, readers=readers, problem=problem)
     reading = worker.read(PurePath(name).name, data)
-    return Document(
-        digest, name, reading.title or stem, reading.blocks, readers, reading.problem, reading.doubts, reading.date, reading.skipped
-    )
+    title = reading.title or stem
+    return Document(digest, name, title, reading.blocks, readers, reading.problem, reading.doubts, reading.date)
 
 
 def _refusal(path: Path, root: Path) -> str:
@@ -141,12 +140,8 @@ def _walk(root: Path) -> list[Path]:
 
 
 def _name(path: Path, root: Path) -> str:
-    """Path below the folder as NFC text; a name in CP932, as old zip tools leave it, is decoded."""
-    raw = os.fsencode(path.relative_to(root).as_posix())
-    try:
-        name = raw.decode()
-    except UnicodeDecodeError:
-        name = raw.decode("cp932", errors="replace")
+    """Path below the folder as NFC text."""
+    name = file_name(os.fsencode(path.relative_to(root).as_posix()))
     return unicodedata.normalize("NFC", re.sub(r"[\x00-\x1f\x7f]", "\ufffd", name))
 
 

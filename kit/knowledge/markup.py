@@ -1,25 +1,12 @@
 """Markdown and HTML: the text of a page without its navigation, tables as rows."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
-from kit.knowledge.texts import (
-    CJK,
-    NEWLINES,
-    PLAIN,
-    Line,
-    Reading,
-    choose_title,
-    decode,
-    sections,
-    squeeze,
-    table_rows,
-)
-from kit.records import Block, Place
+from kit.knowledge.texts import CJK, NEWLINES, PLAIN, Line, Reading, decode, outlined, squeeze, table_rows
 
-# \x03 stands for a line break of the HTML source.
-_SOURCE_BREAK = re.compile(rf"(?<=[{CJK}（）()])[ \t]*\x03[ \t\x03]*(?=[{CJK}（）()])")
+# \x03 stands for the end of a line that is shown; \n is one of the HTML source.
+_SOURCE_BREAK = re.compile(rf"(?<=[{CJK}（）()])[ \t]*\n\s*(?=[{CJK}（）()])")
 
 
 def read_markdown(data: bytes, stem: str) -> Reading:
@@ -43,10 +30,8 @@ def _html(text: str, doubts: tuple[str, ...], stem: str) -> Reading:
 
     soup = BeautifulSoup(re.sub(r"^\s*<\?xml[^>]*\?>|[\x01-\x03]", "", NEWLINES.sub("\n", text)), "lxml")
     title = soup.title.get_text() if soup.title else ""
-    lines = [_html_line(line.strip()) for line in _laid_out(soup).split("\n")]
-    blocks = tuple(Block(line, Place(headings=path)) for line, path in sections(lines))
-    first = next((line for line, level in lines if level > 0), "")
-    return Reading(choose_title(stem, ("", title, first)), blocks, doubts)
+    lines = (_html_line(line.strip()) for line in _laid_out(soup).split("\n"))
+    return outlined(lines, stem, ("", title), doubts)
 
 
 def _html_line(line: str) -> Line:
@@ -55,53 +40,44 @@ def _html_line(line: str) -> Line:
     return squeeze(line), PLAIN if line.startswith("\x01") else 0
 
 
-def _laid_out(node: Any) -> str:
+def _laid_out(soup: Any) -> str:
     """Text with a line per block; the signs 1 and 2 mark lines that are never headings, and headings with their level."""
-    return _SOURCE_BREAK.sub("", "".join(_pieces(node, False))).replace("\x03", " ")
+    for tag in soup(_is_unseen):
+        tag.decompose()
+    for text in [text for tag in soup("pre") for text in tag.strings]:
+        text.replace_with(text.replace("\n", "\x03"))
+    for tag in soup(_BLOCK_TAGS):
+        is_numbered = tag.name == "li" and tag.parent.name == "ol"
+        number = f"{1 + len(tag.find_previous_siblings('li'))}. " if is_numbered else ""
+        # Inside of the tag: beside it, bs4 would first look for it among its siblings.
+        tag.insert(0, f"\x03\x02{tag.name[1]}" if re.fullmatch("h[1-6]", tag.name) else f"\x03{number}")
+        tag.append("\x03")
+    for table in soup("table"):
+        # A table around tables is layout, not data; so is one of a single column.
+        if not table("table") and any(len(row(["td", "th"])) > 1 for row in table("tr")):
+            grid, head = _grid(table)
+            caption = [squeeze(table.caption.get_text())] if table.caption else []
+            rows = (f"\x01{line}" for _, line in table_rows(grid, head or None))
+            table.string = "\x03".join(["", *caption, *rows, ""])
+    return _mended(soup)
 
 
-def _pieces(node: Any, verbatim: bool) -> Iterator[str]:
-    from bs4.element import NavigableString, PreformattedString
-
-    for child in node.children:
-        name = child.name or ""
-        if isinstance(child, NavigableString):
-            if not isinstance(child, PreformattedString):  # comments, doctype
-                yield child if verbatim else re.sub(r"[ \t]*\n\s*", "\x03", child)
-        elif name == "br":
-            yield "\n"
-        elif _is_furniture(child) or child.has_attr("hidden") or "display:none" in child.get("style", "").replace(" ", ""):
-            continue
-        # A table around tables is layout, not data.
-        elif (
-            name == "table"
-            and not child("table")
-            and max((len(row(["td", "th"])) for row in child("tr")), default=0) > 1
-        ):
-            grid, head = _grid(child)
-            caption = [squeeze(child.caption.get_text())] if child.caption else []
-            yield "\n".join(["", *caption, *(f"\x01{line}" for _, line in table_rows(grid, head or None)), ""])
-        elif _BLOCK_TAGS.fullmatch(name):
-            yield f"\n\x02{name[1]}" if re.fullmatch("h[1-6]", name) else "\n"
-            if name == "li" and node.name == "ol":
-                yield f"{1 + len(child.find_previous_siblings('li'))}. "
-            yield from _pieces(child, verbatim or name == "pre")
-            yield "\n"
-        else:
-            yield from _pieces(child, verbatim)
+def _mended(node: Any) -> str:
+    return _SOURCE_BREAK.sub("", node.get_text()).replace("\n", " ").replace("\x03", "\n")
 
 
-def _is_furniture(tag: Any) -> bool:
-    """Whether a tag holds the page's navigation and the like; the header of an article is text."""
+def _is_unseen(tag: Any) -> bool:
+    """Whether a tag is hidden, or holds the page's navigation and the like; the header of an article is text."""
     if tag.name in ("header", "footer"):
         return tag.find_parent(["article", "main", "section"]) is None
-    return tag.name in _UNSEEN or tag.get("role") in ("navigation", "banner", "contentinfo", "search")
+    is_hidden = tag.has_attr("hidden") or "display:none" in tag.get("style", "").replace(" ", "")
+    return tag.name in _UNSEEN or is_hidden or tag.get("role") in ("navigation", "banner", "contentinfo", "search")
 
 
 _UNSEEN = ("script", "style", "nav", "noscript", "template", "title", "svg", "rt", "rp")
 _BLOCK_TAGS = re.compile(
-    "p|div|li|[uod]l|d[td]|section|article|main|blockquote|pre|figure|figcaption|address|form|fieldset|details|summary|hr"
-    "|center|body|h[1-6]|table|caption|tr|td|th"
+    "^(?:br|p|div|li|[uod]l|d[td]|section|article|main|blockquote|pre|figure|figcaption|address|form|fieldset|details"
+    "|summary|hr|center|body|h[1-6]|table|caption|tr|td|th)$"
 )
 
 
@@ -115,6 +91,6 @@ def _grid(table: Any) -> tuple[list[list[str]], int]:
             spans = [str(cell.get(name, "1")) for name in ("rowspan", "colspan")]
             down, across = (min(int(span), 1000) if span.isdigit() and int(span) else 1 for span in spans)
             for line in grid[index : index + down]:
-                line.update(dict.fromkeys(range(column, column + across), squeeze(_laid_out(cell))))
+                line.update(dict.fromkeys(range(column, column + across), squeeze(_mended(cell))))
     head = next((i for i, row in enumerate(rows) if row("td") or not row("th")), len(rows))
     return [[row.get(column, "") for column in range(max(row, default=-1) + 1)] for row in grid], head

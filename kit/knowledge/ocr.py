@@ -1,5 +1,6 @@
 """Reading pages of pictures by Tesseract, where it and its Japanese data are installed; nothing is downloaded."""
 
+import io
 import os
 import re
 import shutil
@@ -24,12 +25,9 @@ def is_available() -> bool:
 def recognise(page: Any) -> list[str]:
     """Return the lines that Tesseract sees on a page of pypdfium2; none where it fails or takes too long."""
     scale = min(_DOTS_PER_INCH / 72, _LONGEST_SIDE / max(page.get_size()))
-    bitmap = page.render(scale=scale, grayscale=True)
-    rows = memoryview(bitmap.buffer)
-    pixels = b"".join(rows[y * bitmap.stride : y * bitmap.stride + bitmap.width] for y in range(bitmap.height))
-    image = b"P5 %d %d 255\n" % (bitmap.width, bitmap.height) + pixels
-    bitmap.close()
-    text = _tesseract("stdin", "stdout", "-l", "jpn", image=image).decode("utf-8", "replace")
+    image = io.BytesIO()
+    page.render(scale=scale, grayscale=True).to_pil().save(image, "PPM")
+    text = _tesseract("stdin", "stdout", "-l", "jpn", image=image.getvalue()).decode("utf-8", "replace")
     # It writes a space between any two letters.
     return [_BETWEEN.sub("", line.strip()) for line in text.splitlines() if line.strip()]
 

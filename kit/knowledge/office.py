@@ -12,17 +12,8 @@ from collections.abc import Iterable, Iterator
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
-from kit.knowledge.texts import (
-    PLAIN,
-    Line,
-    Reading,
-    UnreadableError,
-    choose_title,
-    finished,
-    sections,
-    squeeze,
-    table_rows,
-)
+from kit.knowledge import texts
+from kit.knowledge.texts import PLAIN, Line, Reading, UnreadableError, finished, outlined, squeeze, table_rows
 from kit.records import Block, Place
 
 MAX_UNPACKED = 500 * 1024 * 1024
@@ -38,11 +29,8 @@ _UNSEEN = {*(_W + tag for tag in ("del", "moveFrom", "rt", "pPr", "rPr", "instrT
 _SIGNS = {_W + "tab": " ", _W + "br": "\n", _W + "cr": "\n", _W + "noBreakHyphen": "-"}
 _NOTES = {"footnote": "注", "endnote": "注", "comment": "コメント"}
 _REFERENCES = {f"{_W}{kind}Reference" for kind in _NOTES}
-_NUMERALS = {
-    "aiueo": "アイウエオカキクケコサシスセソタチツテト",
-    "lowerLetter": ascii_lowercase,
-    "upperLetter": ascii_uppercase,
-}
+_KANA = "アイウエオカキクケコサシスセソタチツテト"
+_NUMERALS = {"aiueo": _KANA, "aiueoFullWidth": _KANA, "lowerLetter": ascii_lowercase, "upperLetter": ascii_uppercase}
 """Signs of list numbers that are no figures."""
 _FURNITURE = (13, 15, 16)  # PP_PLACEHOLDER: slide number, footer, date
 
@@ -90,10 +78,8 @@ def read_docx(data: bytes, stem: str) -> Reading:
     part = Package.open(io.BytesIO(data)).main_document_part
     word = _Word(part)
     lines = [(squeeze(text), level) for text, level in (*word.margins(), *word.lines(part.element.body))]
-    blocks = tuple(Block(text, Place(headings=path)) for text, path in sections(lines))
-    first = next((text for text, level in lines if level > 0), "")
-    found = (part.core_properties.title or "", " ".join(word.titles[:3]), first)
-    return Reading(choose_title(stem, found, blocks), blocks, date=modified(data))
+    titles = (part.core_properties.title or "", " ".join(word.titles[:3]))
+    return outlined(lines, stem, titles, date=modified(data))
 
 
 class _Word:
@@ -117,8 +103,8 @@ class _Word:
         for relation in self._part.rels.values():
             kind = {"header": "ヘッダー", "footer": "フッター"}.get(relation.reltype.rsplit("/", 1)[1])
             if kind and not relation.is_external:
-                texts = (squeeze(text) for text, _ in self.lines(parse_xml(relation.target_part.blob)))
-                found |= {f"{kind}: {text}": None for text in texts if re.search(r"[^\W\d_]", text)}
+                lines = (squeeze(text) for text, _ in self.lines(parse_xml(relation.target_part.blob)))
+                found |= {f"{kind}: {text}": None for text in lines if re.search(r"[^\W\d_]", text)}
         return [(text, PLAIN) for text in found]
 
     def lines(self, container: Any) -> Iterator[Line]:
@@ -216,7 +202,8 @@ class _Lists:
     """Automatic list numbers, which stand in no paragraph's text: 第1条, (1), 1.2.3."""
 
     def __init__(self, numbering: Any) -> None:
-        self._abstract = {num.get(_W + "numId"): _value(num, "abstractNumId") for num in numbering.iter(_W + "num")}
+        numbers = list(numbering.iter(_W + "num"))
+        self._abstract = {num.get(_W + "numId"): _value(num, "abstractNumId") for num in numbers}
         self._levels = {
             (entry.get(_W + "abstractNumId"), int(level.get(_W + "ilvl"))): level
             for entry in numbering.iter(_W + "abstractNum")
@@ -224,7 +211,7 @@ class _Lists:
         }
         self._restarts = {
             (num.get(_W + "numId"), int(change.get(_W + "ilvl"))): int(_value(change, "startOverride"))
-            for num in numbering.iter(_W + "num")
+            for num in numbers
             for change in num.iter(_W + "lvlOverride")
             if _has(change, "startOverride")
         }
@@ -247,14 +234,13 @@ class _Lists:
             del counts[deeper]
         if _value(level, "numFmt") in ("bullet", "none"):
             return "・" if _value(level, "numFmt") == "bullet" else ""
-        return re.sub(
-            "%([1-9])", lambda match: self._numeral(abstract, int(match[1]) - 1, counts), _value(level, "lvlText")
-        )
 
-    def _numeral(self, abstract: str, depth: int, counts: Counter[int]) -> str:
-        level = self._levels.get((abstract, depth))
-        row = _NUMERALS.get(_value(level, "numFmt"), "")
-        return row[counts[depth] - 1] if 0 < counts[depth] <= len(row) else str(counts[depth])
+        def numeral(match: re.Match[str]) -> str:
+            depth = int(match[1]) - 1
+            signs = _NUMERALS.get(_value(self._levels.get((abstract, depth)), "numFmt"), "")
+            return signs[counts[depth] - 1] if 0 < counts[depth] <= len(signs) else str(counts[depth])
+
+        return re.sub("%([1-9])", numeral, _value(level, "lvlText"))
 
 
 def _has(element: Any, child: str) -> bool:
@@ -281,23 +267,24 @@ def read_pptx(data: bytes, stem: str) -> Reading:
 
     deck = Presentation(io.BytesIO(data))
     blocks: list[Block] = []
-    hidden: list[str] = []
     for number, slide in enumerate(deck.slides, 1):
-        if slide.element.get("show") in ("0", "false"):
-            hidden.append(str(number))
         head = slide.shapes.title
         title = squeeze(head.text_frame.text) if head is not None and head.has_text_frame else ""
         place = Place(slide=number, headings=(title,) if title else ())
         shapes = [shape for shape in slide.shapes if head is None or shape.shape_id != head.shape_id]
-        texts = [title, *_shape_texts(shapes), *_diagram_texts(slide.part)]
+        found = [title, *_shape_texts(shapes)]
+        for relation in slide.part.rels.values():
+            if relation.reltype.endswith("/diagramData") and not relation.is_external:  # SmartArt
+                found += _drawn(parse_xml(relation.target_part.blob))
         if slide.has_notes_slide and slide.notes_slide.notes_text_frame is not None:
             notes = slide.notes_slide.notes_text_frame.text.splitlines()
-            texts += [f"ノート: {line}" for line in notes if line.strip()]
-        blocks += [Block(text, place) for text in map(squeeze, texts) if text and text != str(number)]
+            found += [f"ノート: {line}" for line in notes if line.strip()]
+        blocks += [Block(text, place) for text in map(squeeze, found) if text and text != str(number)]
         finished()
+    hidden = [str(n) for n, slide in enumerate(deck.slides, 1) if slide.element.get("show") in ("0", "false")]
     doubts = (f"非表示のスライドも読みました: {', '.join(hidden)}。",) if hidden else ()
     first = next((block.place.headings[0] for block in blocks if block.place.headings), "")
-    title = choose_title(stem, (deck.core_properties.title or "", first), blocks)
+    title = texts.choose_title(stem, (deck.core_properties.title or "", first), blocks)
     return Reading(title, tuple(blocks), doubts, date=modified(data))
 
 
@@ -329,13 +316,6 @@ def _chart_texts(chart: Any) -> Iterator[str]:
         values = zip(map(str, plot.categories), *(series.values for series in plot.series), strict=False)
         grid = [names, *([label, *("" if v is None else f"{v:.15g}" for v in row)] for label, *row in values)]
         yield from (line for _, line in table_rows(grid, 1))
-
-
-def _diagram_texts(part: Any) -> Iterator[str]:
-    """Texts of SmartArt, which python-pptx does not know."""
-    for relation in part.rels.values():
-        if relation.reltype.endswith("/diagramData") and not relation.is_external:
-            yield from _drawn(parse_xml(relation.target_part.blob))
 
 
 def _drawn(root: Any) -> Iterator[str]:

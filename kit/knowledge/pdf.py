@@ -14,21 +14,8 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import Any
 
-from kit.knowledge import ocr
-from kit.knowledge.texts import (
-    CJK,
-    ITEM,
-    Reading,
-    UnreadableError,
-    choose_title,
-    finished,
-    glue,
-    is_gibberish,
-    sections,
-    share_readable,
-    squeeze,
-    unspread,
-)
+from kit.knowledge import ocr, texts
+from kit.knowledge.texts import CJK, ITEM, Reading, UnreadableError, finished, glue, sections, share_readable, squeeze
 from kit.records import Block, Place
 
 READABLE = 0.8
@@ -39,7 +26,6 @@ _EDGE = 0.1  # share of the page's height at top and bottom where running titles
 _SENTENCE_END = ("。", "．", "」", "!", "?", "！", "？", "：")
 _IDEOGRAPH = re.compile(rf"[{CJK}]")
 _FIGURES = re.compile(r"[\d\s.,%△▲/()年月:~-]{1,12}")
-_ROW_OF_FIGURES = re.compile(r"(?:^|\s)[\d.,%△▲()-]*\d[\d.,%()]*(?=\s|$)")
 _NUMBERING = re.compile("[0-9０-９.．]+|第[0-9０-９一二三四五六七八九十]+[編章節款条]")
 _COUNTERS = "年月日時分秒千万億兆円件人個回社名歳条項号頁割位%％"
 _LEADERS = re.compile(r"(?:[.．・…‥]\s?){5,}")
@@ -119,11 +105,11 @@ def read_pdf(data: bytes, stem: str) -> Reading:
             unfinished = 0.0
             paragraphs += [(number, line) for line in seen.get(number, ())]
             continue
-        texts, last_open = _paragraphs(body)
-        if unfinished and abs(body[0].size - unfinished) < 1 and not ITEM.match(texts[0]):
+        joined, last_open = _paragraphs(body)
+        if unfinished and abs(body[0].size - unfinished) < 1 and not ITEM.match(joined[0]):
             start, half = paragraphs[-1]
-            paragraphs[-1] = (start, glue(half, texts.pop(0)))
-        paragraphs += [(number, text) for text in texts]
+            paragraphs[-1] = (start, glue(half, joined.pop(0)))
+        paragraphs += [(number, text) for text in joined]
         unfinished = last_open
     paragraphs = sorted((*once.values(), *paragraphs), key=lambda paragraph: paragraph[0])
     kept = [(number, text) for number, text in ((number, squeeze(text)) for number, text in paragraphs) if text]
@@ -136,15 +122,15 @@ def read_pdf(data: bytes, stem: str) -> Reading:
         placed = sections([(text, marked.get("".join(text.split()), 0)) for _, text in part], marks=False)
         blocks += [Block(t, Place(page=n, headings=path)) for (n, _), (t, path) in zip(part, placed, strict=True)]
     unread = [number for number in empty if number not in seen], [number for number in garbled if number not in seen]
-    odd = [number for number, text in enumerate(printed, 1) if is_gibberish(text)]
-    skipped = _told("文字情報なし: OCRが必要な頁", unread[0]) + _told("文字化けのため除いた頁", unread[1])
-    doubts = _told("OCRで読んだ頁（誤読に注意）", sorted(seen)) + _told("文字化けの疑いがある頁", odd)
+    odd = [number for number, text in enumerate(printed, 1) if texts.is_gibberish(text)]
+    doubts = _told("文字情報なし: OCRが必要な頁", unread[0]) + _told("文字化けのため除いた頁", unread[1])
+    doubts += _told("OCRで読んだ頁（誤読に注意）", sorted(seen)) + _told("文字化けの疑いがある頁", odd)
     facts = document.get_metadata_dict()
     # A file name without Japanese says less than the first line.
     first = "" if _IDEOGRAPH.search(stem) else next((text for _, text in kept if not text.startswith("ヘッダー: ")), "").strip("○●■◆ ")
     found = (facts.get("Title", ""), _largest(pages), first)
     day = facts.get("ModDate", "") or facts.get("CreationDate", "")
-    return Reading(choose_title(stem, found, blocks), tuple(blocks), doubts, "", skipped, day)
+    return Reading(texts.choose_title(stem, found, blocks), tuple(blocks), doubts, date=day)
 
 
 def _recognised(document: Any, numbers: Iterable[int]) -> dict[int, list[str]]:
@@ -180,13 +166,11 @@ def _open(data: bytes) -> Any:
     import pypdfium2
 
     try:
-        document = pypdfium2.PdfDocument(data)
-        if len(document):
-            return document
+        return pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
         if getattr(error, "err_code", None) == _PASSWORD_ERROR:
-            raise UnreadableError("パスワードで保護されたPDFです。パスワードを外して保存し直してください。") from error
-    raise UnreadableError("PDFが壊れています。元のファイルから作り直してください。")
+            raise UnreadableError(texts.LOCKED) from error
+        raise
 
 
 def _page_lines(document: Any, index: int) -> _Page:
@@ -211,8 +195,10 @@ def _page_lines(document: Any, index: int) -> _Page:
 
 def _printed(textpage: Any, rotation: int, width: float, height: float) -> Iterator[_Piece]:
     """Cut the characters of a page at its line breaks."""
-    from pypdfium2 import raw
+    from pypdfium2 import PdfMatrix, raw
 
+    # Boxes are those of the page before it is turned; width and height are as seen.
+    turned = PdfMatrix().rotate(rotation).translate(width * (rotation in (180, 270)), height * (rotation in (90, 180)))
     characters: list[str] = []
     boxes: list[_Box] = []
     for index in range(textpage.count_chars()):
@@ -224,7 +210,8 @@ def _printed(textpage: Any, rotation: int, width: float, height: float) -> Itera
             continue
         # pdfium's hyphen at the end of a line; bullets of symbol fonts, which have no meaning outside of them
         characters.append("-" if character == "\x02" else "・" if "\uf000" <= character <= "\uf0ff" else character)
-        boxes.append(_turn(textpage.get_charbox(index, loose=True), rotation, width, height))
+        box = textpage.get_charbox(index, loose=True)
+        boxes.append(turned.on_rect(*box) if rotation else box)
     yield characters, boxes
 
 
@@ -251,15 +238,6 @@ def _columns(pieces: list[_Piece], height: float) -> list[_Piece]:
     return sorted(columns, key=lambda column: (column[1][0][0] > 0.45 * height, -column[1][0][1]))
 
 
-def _turn(box: _Box, rotation: int, width: float, height: float) -> _Box:
-    """Turn a box (left, bottom, right, top) of an unrotated page into what is seen; width and height are as seen."""
-    for _ in range(rotation // 90):
-        left, bottom, right, top = box
-        box = (bottom, -right, top, -left)
-    across, up = width * (rotation in (180, 270)), height * (rotation in (90, 180))
-    return box[0] + across, box[1] + up, box[2] + across, box[3] + up
-
-
 def _line(characters: list[str], boxes: list[_Box]) -> Iterator[_Line]:
     """Make a line of what is printed between two line breaks; a gap that is only typographic (四分アキ) is not a space."""
     solid = [i for i, character in enumerate(characters) if not character.isspace()]
@@ -280,8 +258,8 @@ def _line(characters: list[str], boxes: list[_Box]) -> Iterator[_Line]:
                 starts.append(boxes[here][0])
         parts.append(characters[here])
     # 全 世 帯 is one word set wide; a tab is a gap between columns and stays a gap.
-    text = unspread("".join(parts))
-    row = bool("\t" in text or _LEADERS.search(text) or len(_ROW_OF_FIGURES.findall(text)) > 2)
+    text = texts.unspread("".join(parts))
+    row = bool("\t" in text or _LEADERS.search(text))
     text = _LEADERS.sub("…… ", text)
     x0, y0, x1, y1 = (edge(boxes[i][side] for i in solid) for side, edge in enumerate((min, min, max, max)))
     yield _Line(text.replace("\t", " "), x0, y0, x1, y1, tuple(starts), row, size)
@@ -321,7 +299,7 @@ def _paragraphs(lines: list[_Line]) -> tuple[list[str], float]:
     Returns:
         The paragraphs, and the type size of the last one if it goes on on the next page, else 0.
     """
-    texts: list[str] = []
+    joined: list[str] = []
     open_end = 0.0
     for run in _runs(lines):
         above: _Line | None = None
@@ -331,16 +309,16 @@ def _paragraphs(lines: list[_Line]) -> tuple[list[str], float]:
             width = (right - min(other.column for other in column)) / line.size
             flush = sum(other.x1 > right - 0.6 * line.size for other in column)
             if above and _continues(above, line, width, flush):
-                texts[-1] = glue(texts[-1], line.text)
-            elif texts and not above and _FIGURES.fullmatch(line.text) and _FIGURES.fullmatch(texts[-1].split()[-1]):
-                texts[-1] += f" {line.text}"  # labels of a chart's axis: one line, not forty
+                joined[-1] = glue(joined[-1], line.text)
+            elif joined and not above and _FIGURES.fullmatch(line.text) and _FIGURES.fullmatch(joined[-1].split()[-1]):
+                joined[-1] += f" {line.text}"  # labels of a chart's axis: one line, not forty
             else:
-                texts.append(line.text)
+                joined.append(line.text)
             full = line.x1 >= right - 1.6 * line.size
             above = line if full else None
             ends = not full or line.row or width < 20 or line.text.endswith(_SENTENCE_END)
             open_end = 0.0 if ends else line.size
-    return texts, open_end
+    return joined, open_end
 
 
 def _continues(above: _Line, below: _Line, width: float, flush: int) -> bool:

@@ -30,7 +30,7 @@ class FileReading:
     def of(cls, document: Document) -> "FileReading":
         """Note what became of a document."""
         letters = sum(len(block.text) for block in document.blocks)
-        return cls(document.name, len(document.blocks), letters, document.problem, document.doubts + document.skipped, document.date)
+        return cls(document.name, len(document.blocks), letters, document.problem, document.doubts, document.date)
 
     @property
     def mark(self) -> str:

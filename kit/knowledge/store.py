@@ -106,7 +106,7 @@ class Store:
                 fresh: dict[str, Document] = {}  # of two with one name the later one counts, as in two batches
                 for document in batch:
                     check_readers(document.readers, f"文書「{document.name}」の閲覧者")
-                    doubts += [f"{document.name}: {doubt}" for doubt in (*document.skipped, *document.doubts)]
+                    doubts += [f"{document.name}: {doubt}" for doubt in document.doubts]
                     if document.problem:
                         unreadable.append(f"{document.name}: {document.problem}")
                     elif known.get(document.name) == (document.id, frozenset(document.readers)):

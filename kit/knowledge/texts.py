@@ -62,6 +62,9 @@ _GENERIC_TITLE = re.compile(
 )
 
 
+LOCKED = "パスワードで保護されています。パスワードを外して保存し直してください。"
+
+
 class UnreadableError(ValueError):
     """A file cannot be read; the message is one Japanese line: why, and what to do."""
 
@@ -74,7 +77,6 @@ class Reading:
     blocks: tuple[Block, ...] = ()
     doubts: tuple[str, ...] = ()
     problem: str = ""
-    skipped: tuple[str, ...] = ()
     date: str = ""
     """Out of a reader: when the document was last changed, as its properties say it; out of ``parse``: see ``Document``."""
 
@@ -150,6 +152,11 @@ def _decoded(data: bytes, encodings: Iterable[str]) -> Iterator[str]:
             yield data.decode(encoding)
 
 
+def file_name(raw: bytes) -> str:
+    """Decode a file's name: UTF-8, or CP932 as old Japanese tools leave it."""
+    return next(_decoded(raw, ["utf-8"]), "") or raw.decode("cp932", errors="replace")
+
+
 def choose_title(stem: str, found: Sequence[str] = (), blocks: Sequence[Block] = ()) -> str:
     """Choose the title that a colleague would use.
 
@@ -192,6 +199,16 @@ def sections(lines: Iterable[Line], marks: bool = True) -> list[tuple[str, tuple
             outline = [entry for entry in outline if entry[0] < rank] + [(rank, heading)]
         placed.append((text, tuple(title for _, title in outline)))
     return placed
+
+
+def outlined(
+    lines: Iterable[Line], stem: str, titles: Sequence[str], doubts: tuple[str, ...] = (), date: str = ""
+) -> Reading:
+    """Make a reading of lines whose place is a heading path; the first heading is the last candidate for the title."""
+    items = list(lines)
+    blocks = tuple(Block(text, Place(headings=path)) for text, path in sections(items))
+    first = next((text for text, level in items if level > 0), "")
+    return Reading(choose_title(stem, (*titles, first), blocks), blocks, doubts, date=date)
 
 
 def _article(text: str, before: str, after: str) -> tuple[int, str]:
@@ -298,7 +315,7 @@ def read_text(data: bytes, stem: str) -> Reading:
     """Read a plain text file."""
     text, doubts = decode(data)
     lines = _unwrap(NEWLINES.sub("\n", text).split("\n"))
-    placed = sections([(unspread(squeeze(line)), 0) for line in lines])
-    blocks = tuple(Block(line, Place(headings=path)) for line, path in placed)
-    first = placed[0][0] if placed and not placed[0][0].endswith("。") else ""
-    return Reading(choose_title(stem, ("", first.strip("■◆【】 "))), blocks, doubts)
+    found = [unspread(squeeze(line)) for line in lines]
+    first = next(filter(None, found), "")
+    title = "" if first.endswith("。") else first.strip("■◆【】 ")
+    return outlined([(line, 0) for line in found], stem, ("", title), doubts)

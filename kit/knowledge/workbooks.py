@@ -9,18 +9,10 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, time, timedelta
 from typing import Any, NamedTuple
 
+from kit.knowledge import texts
 from kit.knowledge.dates import era_date
 from kit.knowledge.office import modified, parse_xml
-from kit.knowledge.texts import (
-    Reading,
-    choose_title,
-    decode,
-    finished,
-    labelled,
-    looks_like_header,
-    squeeze,
-    table_rows,
-)
+from kit.knowledge.texts import Reading, decode, finished, labelled, looks_like_header, squeeze, table_rows
 from kit.records import Block, Place
 
 
@@ -41,7 +33,7 @@ def read_csv(data: bytes, stem: str) -> Reading:
     start = next((i for i, row in enumerate(grid[:10]) if sum(map(bool, row)) * 2 > width), 0)
     lines = [(i, " / ".join(filter(None, row))) for i, row in enumerate(grid[:start])]
     lines += [(i + start, line) for i, line in table_rows(grid[start:], int(looks_like_header(grid[start], 40)))]
-    return Reading(choose_title(stem), tuple(Block(line, Place(row=i + 1)) for i, line in lines if line), doubts)
+    return Reading(texts.choose_title(stem), tuple(Block(line, Place(row=i + 1)) for i, line in lines if line), doubts)
 
 
 def read_xlsx(data: bytes, stem: str) -> Reading:
@@ -74,44 +66,33 @@ def read_xlsx(data: bytes, stem: str) -> Reading:
         doubts.append(f"非表示のシートも読みました: {squeeze('、'.join(hidden))}。")
     if empty:
         doubts.append(f"計算結果が保存されていない数式が{empty}個あります。Excelで開いて上書き保存すると読めます。")
-    title = choose_title(stem, (book.properties.title or "",), blocks)
+    title = texts.choose_title(stem, (book.properties.title or "",), blocks)
     return Reading(title, tuple(blocks), tuple(doubts), date=modified(data))
 
 
 _UNCALCULATED = re.compile(rb"(?:</f>|<f[^>]*/>)(?:<v\s*/>|<v></v>)?</c>")
 _MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=\"([A-Z]+\d+:[A-Z]+\d+)\"")
-_JAPANESE_FORMATS = (
-    {number: '[$-411]ge.m.d' for number in (27, 36, 50, 57)}
-    | {number: '[$-411]ggge"年"m"月"d"日"' for number in (28, 29, 51, 54, 58)}
-    | {30: "m/d/yy", 31: 'yyyy"年"m"月"d"日"', 32: 'h"時"mm"分"', 33: 'h"時"mm"分"ss"秒"'}
-    | {34: 'yyyy"年"m"月"', 35: 'm"月"d"日"', 52: 'yyyy"年"m"月"', 53: 'm"月"d"日"', 55: 'yyyy"年"m"月"', 56: 'm"月"d"日"'}
-)
-"""Number formats that a Japanese Excel knows by number alone (ECMA-376 part 1, 18.8.30) and openpyxl takes for plain figures."""
+_JAPANESE_FORMATS = dict.fromkeys((27, 28, 29, 36, 50, 51, 54, 57, 58), "[$-411]ge.m.d")
+_JAPANESE_FORMATS |= dict.fromkeys((30, 31, 34, 35, 52, 53, 55, 56), "yyyy.m.d") | {32: "h.mm", 33: "h.mm.ss"}
+"""Formats of dates and times that a Japanese Excel knows by number alone (ECMA-376 part 1, 18.8.30) and openpyxl takes for
+plain figures."""
 
 
 def _asides(package: zipfile.ZipFile, part: str) -> Iterator[tuple[int, None, str]]:
     """Yield (row number, None, line) for the comments and shapes of a sheet, which openpyxl leaves out."""
     folder, _, name = part.rpartition("/")
     links = f"{folder}/_rels/{name}.rels"
-    if links not in package.namelist():
-        return
-    for link in parse_xml(package.read(links)):
+    for link in parse_xml(package.read(links)) if links in package.namelist() else ():
         target = posixpath.normpath(posixpath.join(folder, link.get("Target", ""))).removeprefix("/")
         kind = link.get("Type", "").rpartition("/")[2]
         if kind not in ("comments", "drawing") or target not in package.namelist():
             continue
-        root = parse_xml(package.read(target))
-        if kind == "comments":
-            for comment in root.iterfind(".//{*}comment"):
-                text = squeeze("".join(t.text or "" for t in comment.iterfind(".//{*}t") if not t.getparent().tag.endswith("}rPh")))
-                if text:
-                    yield int(re.sub(r"\D", "", comment.get("ref", "")) or "1"), None, f"コメント: {text}"
-        else:
-            for anchor in root:
-                row = anchor.findtext("{*}from/{*}row")
-                for paragraph in anchor.iterfind(".//{*}txBody/{*}p"):
-                    if text := squeeze("".join(t.text or "" for t in paragraph.iterfind(".//{*}t"))):
-                        yield int(row or "0") + 1, None, f"図形: {text}"
+        for anchor in parse_xml(package.read(target)).iterfind(".//{*}comment" if kind == "comments" else "*"):
+            row = re.sub(r"\D", "", anchor.get("ref", "")) or int(anchor.findtext("{*}from/{*}row") or "0") + 1
+            for paragraph in anchor.iterfind("{*}text" if kind == "comments" else ".//{*}txBody/{*}p"):
+                runs = (run for run in paragraph.iterfind(".//{*}t") if not run.getparent().tag.endswith("}rPh"))
+                if text := squeeze("".join(run.text or "" for run in runs)):
+                    yield int(row), None, f"{'コメント' if kind == 'comments' else '図形'}: {text}"
 
 
 class _Cell(NamedTuple):
@@ -190,6 +171,8 @@ def _refines(above: _Row, row: _Row) -> bool:
 
 def _filled(sheet: Any, merged: Iterable[str]) -> dict[int, _Row]:
     """Filled cells by row and column. The grid between them is never visited: it may be 17 billion cells large."""
+    from openpyxl.worksheet.cell_range import CellRange
+
     sheet.reset_dimensions()  # what a file says of its size is not to be trusted
     rows: dict[int, _Row] = {}
     looks: dict[int, str] = {}
@@ -204,21 +187,13 @@ def _filled(sheet: Any, merged: Iterable[str]) -> dict[int, _Row]:
                     looks[style] = fill + "b" * bool(cell.font.bold)
                 is_name = cell.data_type == "s" and len(text) <= 40 and not text.endswith("。")
                 rows.setdefault(cell.row, {})[cell.column] = _Cell(text, is_name, looks[style])
-    for left, top, right, bottom in map(_corners, merged):
+    for left, top, right, bottom in (CellRange(area).bounds for area in merged):
         value = rows.get(top, {}).get(left)
         columns = range(left, min(right, left + 100) + 1)
         for row in range(top, min(bottom, top + 1000) + 1):
             if value and row in rows:
                 rows[row].update(dict.fromkeys(columns, value))
     return rows
-
-
-def _corners(area: str) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of B2:C3, from 1."""
-    from openpyxl.utils import range_boundaries
-
-    left, top, right, bottom = range_boundaries(area)
-    return left or 1, top or 1, right or 1, bottom or 1
 
 
 def _shown(cell: Any) -> str:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from kit.errors import RunError
 from kit.knowledge.dates import edition
-from kit.knowledge.texts import Reading, UnreadableError, finished, squeeze
+from kit.knowledge.texts import LOCKED, Reading, UnreadableError, finished, squeeze
 from kit.records import Block, Place
 
 PARSE_SECONDS = 10.0
@@ -44,7 +44,6 @@ KINDS = {
 }  # fmt: skip
 """File ending → kind of document."""
 
-_TEXT_KINDS = ("html", "markdown", "text", "csv")
 _HOMES = {
     "pdf": "pdf", "docx": "office", "pptx": "office", "xlsx": "workbooks", "csv": "workbooks",
     "html": "markup", "markdown": "markup", "text": "texts",
@@ -55,7 +54,6 @@ TOO_SLOW = "解析が進まないので打ち切りました。ファイルを�
 TOO_LARGE = "解析に必要なメモリーが上限を超えました。ファイルを分割してください。"
 DIED = "解析中に異常終了しました（壊れているか不正なファイルです）。元のアプリで開き、保存し直してください。"
 BROKEN = "ファイルが壊れているか、拡張子と中身が合いません。元のアプリで開き、保存し直してください。"
-LOCKED = "パスワードで保護されています。パスワードを外して保存し直してください。"
 NO_TEXT = "読み取れる文字がありません。画像や図だけの文書なら、文字を書き加えるかOCRをかけてください。"
 UNKNOWN = (
     "対応していない形式（{}）です。PDF・Office・HTML・テキストで保存し直してください"
@@ -138,20 +136,14 @@ def _start() -> _Child:
     pipe, other = Pipe()
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path}
     # -P: no module from the folder the user happens to stand in; own session: Ctrl-C is the parent's affair.
     command = [sys.executable, "-P", "-W", "ignore", "-m", __name__, str(other.fileno())]
     null = subprocess.DEVNULL
     try:
         with other:
-            process = subprocess.Popen(
-                command,
-                stdin=null,
-                stdout=null,
-                stderr=null,
-                pass_fds=[other.fileno()],
-                env={**os.environ, "PYTHONPATH": path},
-                start_new_session=True,
-            )
+            streams: dict[str, Any] = {"stdin": null, "stdout": null, "stderr": null, "pass_fds": [other.fileno()]}
+            process = subprocess.Popen(command, env=environment, start_new_session=True, **streams)
         pipe.recv_bytes()
     except (OSError, EOFError) as error:
         raise RunError(
@@ -187,12 +179,10 @@ def parse(name: str, data: bytes, depth: int = 0) -> Reading:
     except Exception:
         return Reading(problem=BROKEN)
     if not reading.blocks:
-        return Reading(problem="".join(reading.skipped[:1]) or NO_TEXT)
+        return Reading(problem=NO_TEXT)
     date = edition(stem, (block.text for block in reading.blocks[:100]), reading.date)
-    if KINDS.get(ending) != kind:
-        note = f"拡張子は「{ending}」ですが中身は{kind.upper()}なので、中身に合わせて読みました。"
-        return replace(reading, date=date, doubts=(note, *reading.doubts))
-    return replace(reading, date=date)
+    note = f"拡張子は「{ending}」ですが中身は{kind.upper()}なので、中身に合わせて読みました。"
+    return replace(reading, date=date, doubts=(*[note] * (KINDS.get(ending) != kind), *reading.doubts))
 
 
 def _unpacked(kind: str, stem: str, data: bytes, depth: int) -> Reading:
@@ -200,20 +190,20 @@ def _unpacked(kind: str, stem: str, data: bytes, depth: int) -> Reading:
     from kit.knowledge import archives
 
     if depth == archives.MAX_DEPTH:
-        return Reading(skipped=(TOO_DEEP,))
+        raise UnreadableError(TOO_DEEP)
     title, date, members = archives.mail_members(data) if kind == "mail" else (stem, "", archives.zip_members(data))
     blocks: list[Block] = []
     doubts: list[str] = []
-    skipped: list[str] = []
     for name, content in members:
         inner = Reading(problem=content) if isinstance(content, str) else parse(name, content, depth + 1)
         above = () if kind == "mail" and name in archives.OWN else (squeeze(name),)
         blocks += [replace(b, place=replace(b.place, headings=(*above, *b.place.headings))) for b in inner.blocks]
         label = f"{squeeze(name)}: " if above else ""
-        doubts += [label + line for line in inner.doubts]
-        skipped += [label + line for line in filter(None, (*inner.skipped, inner.problem))]
+        doubts += [label + line for line in filter(None, (*inner.doubts, inner.problem))]
         finished()
-    return Reading(title or stem, tuple(blocks), tuple(doubts), "", tuple(skipped), date)
+    if not blocks and doubts:
+        raise UnreadableError(doubts[0])
+    return Reading(title or stem, tuple(blocks), tuple(doubts), date=date)
 
 
 def sniff(name: str, data: bytes) -> str:
@@ -236,7 +226,7 @@ def sniff(name: str, data: bytes) -> str:
     elif data.startswith(b"\xd0\xcf\x11\xe0"):
         protected = any(mark.encode("utf-16-le") in data for mark in ("EncryptedPackage", "DRMEncryptedDataSpace"))
         raise UnreadableError(LOCKED if protected else OLD)
-    elif kind in (*_TEXT_KINDS, "mail"):
+    elif kind in ("html", "markdown", "text", "csv", "mail"):
         return kind
     elif ending.startswith(".xls") and b"\0" not in data:
         # Web systems often call an HTML table or comma separated values .xls.
@@ -300,11 +290,11 @@ def _fields(record: Any) -> list[Any]:
 
 
 def _unpack(fields: list[Any]) -> Reading:
-    title, blocks, doubts, problem, skipped, date = fields
+    title, blocks, doubts, problem, date = fields
     built = (
         Block(text, Place(page, sheet, row, slide, tuple(path))) for text, (page, sheet, row, slide, path) in blocks
     )
-    return Reading(title, tuple(built), tuple(doubts), problem, tuple(skipped), date)
+    return Reading(title, tuple(built), tuple(doubts), problem, date)
 
 
 if __name__ == "__main__":
