@@ -325,9 +325,34 @@ def test_a_kit_error_shows_its_own_three_lines_and_no_traceback(tmp_path, raised
 @pytest.mark.notebooks
 def test_a_kernel_that_dies_is_told(tmp_path):
     book = write(tmp_path / "a.ipynb", "import os\nos.kill(os.getpid(), 9)")
-    with pytest.raises(RunError, match="カーネルが止まりました"):
+    with pytest.raises(RunError, match="カーネルが止まりました") as caught:
         run(str(book), tmp_path / "out.ipynb")
+    assert caught.value.cause == "メモリーが足りないか、外から止められました。"
     nbformat.validate(nbformat.read(tmp_path / "out.ipynb", as_version=4))
+
+
+ABORTS = """
+import os, sys
+def abort():  # as libzmq does: its words go past Python, to the process's own stderr
+    os.write(getattr(sys.stderr, "_original_stdstream_copy", 2), b"Assertion failed: check () (src/msg.cpp:414)\\n")
+    os.abort()
+"""
+
+
+@pytest.mark.notebooks
+def test_a_kernel_that_aborts_tells_its_last_words(tmp_path):
+    book = write(tmp_path / "a.ipynb", f"{ABORTS}\nabort()")
+    with pytest.raises(RunError, match="カーネルが止まりました") as caught:
+        run(str(book), tmp_path / "out.ipynb")
+    assert caught.value.cause.endswith("カーネルの最後の出力: Assertion failed: check () (src/msg.cpp:414)")
+
+
+@pytest.mark.notebooks
+def test_a_kernel_that_aborts_once_all_is_done_is_no_news(tmp_path, capfd):
+    book = write(tmp_path / "a.ipynb", f"{ABORTS}\nimport atexit\natexit.register(abort)\nprint('done')")
+    run(str(book), tmp_path / "out.ipynb")
+    assert ["".join(o["text"]) for o in outputs(tmp_path / "out.ipynb", "stream")] == ["done\n"]
+    assert capfd.readouterr() == ("", "")
 
 
 def start(folder, book, before=""):

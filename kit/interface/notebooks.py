@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 from uuid import uuid4
 
 from kit import settings
@@ -149,12 +150,14 @@ def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path
     running = output.with_name(f".{output.stem}.running.ipynb")  # saved after every cell; a kill leaves only this
     root = settings.load().root
     connection = _runtime_folder() / f"kernel-{uuid4()}.json"  # the sockets lie beside it
+    told = TemporaryFile()  # noqa: SIM115 - closed below, after the last error has read it
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         execute_notebook(
             path, running, values, progress_bar=False, kernel_name="python3", language="python",
             cwd=path.parent if settings.find_root(path.parent) == root else root,  # cells find the same settings
             config=Config({"KernelManager": {"transport": kernel_transport(), "connection_file": str(connection)}}),
+            kernel_manager_class=_kernel(told),
             coalesce_streams=True,  # a text that came in pieces is read as one
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # else Ctrl-C shows the kernel's own traceback
         )
@@ -163,15 +166,34 @@ def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path
     except OSError as error:
         raise unwritable(output, error) from error
     except DeadKernelError as error:
+        told.seek(0)
+        words = _short(told.read().decode(errors="replace"))
         raise RunError(
-            f"{path.stem}: 計算の途中でカーネルが止まりました。", "メモリーが足りないか、外から止められました。",
+            f"{path.stem}: 計算の途中でカーネルが止まりました。",
+            "メモリーが足りないか、外から止められました。" + (f"カーネルの最後の出力: {words}" if words else ""),
             "ほかのプログラムを閉じて、同じコマンドをもう一度実行してください。記録済みの結果から再開します。",
         ) from error
     finally:
         if running.exists():
             write_atomically(output, running.read_bytes())
             running.unlink()
+        told.close()
     return output
+
+
+def _kernel(told: IO[bytes]) -> type:
+    """Return the class of a kernel whose process writes what no cell printed to a file instead of the terminal.
+
+    libzmq now and then aborts a kernel that is shutting down, with every result delivered: "Assertion failed" is no
+    news for whom the decision is one line.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Kernel(AsyncKernelManager):
+        def start_kernel(self, **kwargs: Any) -> Any:
+            return super().start_kernel(stderr=told, **kwargs)
+
+    return Kernel
 
 
 def _no_given_up_cell(record: logging.LogRecord) -> bool:
