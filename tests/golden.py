@@ -1,4 +1,4 @@
-"""Make the golden store of this release: ``python -m tests.golden tests/data/store-2``.
+"""Make the golden store of this release: ``python -m tests.golden tests/data/store-3``.
 
 Every later release opens a copy of it, verifies and searches it, or refuses it in words. A new format gets a new folder.
 """

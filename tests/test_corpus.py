@@ -2,17 +2,16 @@ import sqlite3
 
 import pytest
 
-from kit.knowledge import japanese
 from kit.knowledge.corpus import Corpus
+from kit.knowledge.rows import row_of
+from kit.records import Chunk, Place
 
 
-def row(text, readers="|everyone|"):
-    parts = ("題", *japanese.sentences(text))
-    words = "\n".join(" ".join(japanese.words(japanese.normalise(part))) for part in parts)
-    return {"title": "題", "place": '{"headings": []}', "text": text, "words": words, "readers": readers}
+def row(text, readers=("everyone",)):
+    return row_of(Chunk("1", "d", "d.txt", "題", text, Place(), 0, readers))
 
 
-A, B, C = row("出張の日当。"), row("年次有給休暇。出張は含まない。"), row("役員報酬。", "|hr|")
+A, B, C = row("出張の日当。"), row("年次有給休暇。出張は含まない。"), row("役員報酬。", ("hr",))
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def test_fifty_canaries_stay_with_those_who_may_read_them(guarded):
 # --- the golden stores ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("golden", ["store-2"])
+@pytest.mark.parametrize("golden", ["store-3"])
 def test_a_golden_store_opens_verifies_and_is_searched(tmp_path, golden):
     store = Store(shutil.copytree(ROOT / "tests" / "data" / golden, tmp_path / golden))
     assert store.verify().ok

@@ -13,8 +13,8 @@ from kit.trust import checksums
 
 
 def row(name, edition):
-    texts = {name: f"{edition}" for name in ("document_id", "title", "text", "place", "words")}
-    return {**texts, "id": f"{name}{edition}", "document": name, "readers": "|everyone|", "date": "", "parent": "", "ordinal": 0, "start": 0, "end": 0}
+    texts = {name: f"{edition}" for name in ("document_id", "words", "chunk")}
+    return {**texts, "id": f"{name}{edition}", "document": name, "readers": "|everyone|", "date": ""}
 
 
 def put(table, name, edition):
@@ -23,7 +23,7 @@ def put(table, name, edition):
 
 
 def held(table):
-    return {found["document"]: found["text"] for found in table.rows(["document", "text"])}
+    return {found["document"]: found["chunk"] for found in table.rows(["document", "chunk"])}
 
 
 @pytest.fixture
@@ -185,24 +185,24 @@ def test_changes_since_a_state(table):
     before = table.version
     put(table, "b", 2)
     put(table, "c", 1)
-    gone, come = table.changes(before, ["document", "text"])
+    gone, come = table.changes(before, ["document", "chunk"])
     assert [tuple(found.values()) for found in gone] == [("b", "1")]
     assert sorted(tuple(found.values()) for found in come) == [("b", "2"), ("c", "1")]
-    assert table.changes(table.version, ["text"]) == ([], [])
-    assert table.changes(999, ["text"]) is None
+    assert table.changes(table.version, ["chunk"]) == ([], [])
+    assert table.changes(999, ["chunk"]) is None
 
 
 def test_a_rewritten_table_keeps_no_file_from_before(table):
     put(table, "b", 2)
     with table.writing():
         table.tag("before")
-        assert sorted(found["text"] for found in table.ever(["text"], among("document", ["b"]))) == ["1", "2"]
+        assert sorted(found["chunk"] for found in table.ever(["chunk"], among("document", ["b"]))) == ["1", "2"]
         (table.folder / "chunks.lance" / "_versions" / "1.manifest#1").write_bytes(b"half")
         before = set(table.folder.rglob("*.lance")) | set(table.folder.rglob("*.manifest*"))
         assert table.rewrite() >= len(before) - 1 > 5
     assert not [path for path in before if path.is_file()]
     assert held(Table(table.folder)) == {"a": "1", "b": "2"}
-    assert [found["text"] for found in table.ever(["text"], among("document", ["b"]))] == ["2"]
+    assert [found["chunk"] for found in table.ever(["chunk"], among("document", ["b"]))] == ["2"]
     assert (table.tags(), table.verify().missing) == ([], ())
 
 

@@ -270,7 +270,7 @@ def _new(search: Search, more: Sequence[Hit]) -> list[Hit]:
     """Return what was not yet found, neither by itself nor under another hit; its parts are measured by the question."""
     seen = {chunk.id for hit in search.hits for chunk in (hit.chunk, *hit.also)}
     new = [hit for hit in more if seen.isdisjoint(chunk.id for chunk in (hit.chunk, *hit.also))]
-    texts = [searched(row_of(hit.chunk)) for hit in new]
+    texts = [searched(hit.chunk, row_of(hit.chunk)["words"]) for hit in new]
     parts = ranking.measure(japanese.query(search.question), texts, search.statistics)
     return [replace(hit, parts=part) for hit, part in zip(new, parts, strict=True)]
 

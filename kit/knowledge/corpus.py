@@ -18,8 +18,9 @@ from typing import Any
 from kit.knowledge import japanese
 from kit.knowledge.disk import store_errors, writable
 from kit.knowledge.ranking import Text
-from kit.knowledge.rows import parts_of
+from kit.knowledge.rows import chunk_of, parts_of
 from kit.knowledge.table import Table
+from kit.records import Chunk
 
 _MADE = """
 CREATE TABLE IF NOT EXISTS tokens (token TEXT PRIMARY KEY, chunks INTEGER NOT NULL) WITHOUT ROWID;
@@ -32,7 +33,7 @@ INSERT OR IGNORE INTO state VALUES (1, 0, 0, 0, 0, 0);
 _COUNT = "INSERT INTO {} VALUES (?, ?) ON CONFLICT DO UPDATE SET chunks = chunks + excluded.chunks"
 _SIZES = ("chunks", "sentences", "words", "grams")
 _CHUNKS_WITH = "SELECT token, chunks FROM tokens WHERE token IN (SELECT value FROM json_each(?))"
-COUNTED = ("title", "place", "text", "words", "readers")
+COUNTED = ("chunk", "words", "readers")
 Row = Mapping[str, Any]
 
 
@@ -136,7 +137,7 @@ class Corpus:
         tokens, readers, sizes = Counter[str](), Counter[str](), Counter[str]()
         for rows, sign in ((gone, -1), (come, 1)):
             for row in rows:
-                text = searched(row)
+                text = searched(chunk_of(row), row["words"])
                 words = [word for part in text.words for word in part]
                 grams = japanese.grams("\n".join(text.letters))
                 held = {f"w:{word}" for word in words}.union(grams)
@@ -224,8 +225,12 @@ class Corpus:
             return dict(database.execute(_CHUNKS_WITH, [json.dumps(tokens)]))
 
 
-def searched(row: Row) -> Text:
-    """Return what ranking sees of a row: its title with the headings, then each sentence."""
-    parts = parts_of(row["title"], json.loads(row["place"])["headings"], row["text"])
-    letters = [japanese.normalise(part) for part in parts]
-    return Text([line.split(" ") if line else [] for line in row["words"].split("\n")], letters)
+def searched(chunk: Chunk, words: str) -> Text:
+    """Return what ranking sees of a chunk: its title with the headings, then each sentence.
+
+    Args:
+        chunk: The chunk.
+        words: Its row's words, a line for each part.
+    """
+    letters = [japanese.normalise(part) for part in parts_of(chunk.title, chunk.place.headings, chunk.text)]
+    return Text([line.split(" ") if line else [] for line in words.split("\n")], letters)

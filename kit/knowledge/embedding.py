@@ -16,7 +16,7 @@ import numpy as np
 
 from kit.errors import DataError, StoreError
 from kit.knowledge import japanese
-from kit.knowledge.rows import Row, text_of
+from kit.knowledge.rows import Row, chunk_of, index_text
 from kit.settings import read_toml
 from kit.trust import model_files
 from kit.trust.durable import canonical, write_atomically
@@ -77,7 +77,7 @@ class Embedder:
 
     def embedded(self, rows: Sequence[Row]) -> list[Row]:
         """Return rows of the store's table with their vectors."""
-        vectors = self.passages([text_of(row) for row in rows])
+        vectors = self.passages([index_text(chunk.title, chunk.place.headings, chunk.text) for chunk in map(chunk_of, rows)])
         return [row | {"vector": vector} for row, vector in zip(rows, vectors, strict=True)]
 
     def _vectors(self, texts: Sequence[str], before: str) -> Vectors:

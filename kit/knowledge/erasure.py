@@ -4,41 +4,45 @@ Lance may compress text, so looking through the bytes proves little alone: every
 the new ones hold is read, too.
 """
 
+import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from kit.errors import StoreError
 from kit.knowledge import japanese
 from kit.knowledge.reports import Erasure
+from kit.knowledge.rows import Row, chunk_of
 from kit.knowledge.table import Table, among
 
 _LEAST = 10  # letters of a text that is looked for; shorter ones stand in other documents by chance
 _PIECE = 1 << 24
 
 
-def certify(folder: Path, document: str, erased: Iterable[Mapping[str, Any]], table: Table, replaced: int) -> Erasure:
+def certify(folder: Path, document: str, erased: Iterable[Row], table: Table, replaced: int) -> Erasure:
     """Prove that nothing of a document is in any file of a store.
 
     Args:
         folder: The store's folder.
         document: Name of the document.
-        erased: The rows that were erased, with title and text.
+        erased: The rows that were erased, with their column ``chunk``.
         table: What remains; it has been written anew.
         replaced: Number of files that there were before.
 
     Raises:
         StoreError: A row of the document is there, or a text that no remaining document holds.
     """
-    rows = list(erased)
-    texts = {sentence.strip() for row in rows for sentence in (row["title"], *japanese.sentences(row["text"]))}
-    sought = {text.encode("utf-8", "replace"): text for text in texts if len(text) >= _LEAST}
+    chunks = [chunk_of(row) for row in erased]
+    texts = {sentence.strip() for chunk in chunks for sentence in (chunk.title, *japanese.sentences(chunk.text))}
+    texts = {text for text in texts if len(text) >= _LEAST}
+    # As it is, and as it stands in JSON.
+    forms = {form: text for text in texts for form in (text, json.dumps(text, ensure_ascii=False)[1:-1])}
+    sought = {form.encode("utf-8", "replace"): text for form, text in forms.items()}
     files = [path for path in folder.rglob("*") if path.is_file()]
     found = {sought[needle]: path for path in files for needle in _found(path, list(sought))}
     shared = len(found)
     if found:
-        others = "\n".join(f"{row['title']}\n{row['text']}" for row in table.rows(["title", "text"]))
+        others = "\n".join(f"{chunk.title}\n{chunk.text}" for chunk in map(chunk_of, table.rows(["chunk"])))
         found = {text: path for text, path in found.items() if text not in others}
     shared -= len(found)
     where = list(found.values())
@@ -50,7 +54,7 @@ def certify(folder: Path, document: str, erased: Iterable[Mapping[str, Any]], ta
         )
     size = sum(path.stat().st_size for path in files)
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Erasure(document, when, len(rows), len(sought) - shared, replaced, len(files), size, table.version)
+    return Erasure(document, when, len(chunks), len(texts) - shared, replaced, len(files), size, table.version)
 
 
 def _found(path: Path, needles: list[bytes]) -> set[bytes]:

@@ -5,7 +5,7 @@ the store.
 """
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from kit.knowledge.embedding import Vectors
 from kit.knowledge.files import check_readers
 from kit.knowledge.rows import Row, chunk_of, readers_of
 from kit.knowledge.table import Table, among, between
-from kit.records import EVERYONE, Hit
+from kit.records import EVERYONE, Chunk, Hit
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Scope:
     def __post_init__(self) -> None:
         check_readers(filter(None, [self.user]), "指定した閲覧者")
 
-    def holds(self, readers: str) -> bool:
-        """Tell whether the user may read what has these readers (in the form of their column)."""
-        return not {EVERYONE, self.user}.isdisjoint(readers_of(readers))
+    def holds(self, readers: Iterable[str]) -> bool:
+        """Tell whether the user may read what has these readers."""
+        return not {EVERYONE, self.user}.isdisjoint(readers)
 
     def filter(self, table: Table, readable: Sequence[str]) -> Any:
         """Return the expression that the table is filtered by; ``readable`` are the values of readers that the user is among."""
@@ -52,23 +52,24 @@ class Scope:
 
 def retrieve(
     table: Table, statistics: Statistics, query: str, limit: int, scope: Scope, vector: Vectors | None = None
-) -> list[Row]:
-    """Return the ``limit`` best rows that hold any word of the query, and as many that are near a vector."""
+) -> list[tuple[Chunk, Row]]:
+    """Return the ``limit`` best chunks that hold any word of the query, and as many that are near a vector, with their rows."""
     words = dict.fromkeys(japanese.words(japanese.normalise(query)))
-    readable = [value for value in statistics.readers if scope.holds(value)]
+    readable = [value for value in statistics.readers if scope.holds(readers_of(value))]
     if not (words and readable):
         return []
     where = scope.filter(table, readable)
-    rows = table.matching(words, limit, where)
+    columns = ["words", "chunk"] if vector is None else ["words", "chunk", "vector"]
+    rows = table.matching(words, limit, where, columns)
     if vector is not None and vector.any():
-        found = {row["id"] for row in rows}
-        rows += [row for row in table.near(vector, limit, where) if row["id"] not in found]
-    return [row for row in rows if scope.holds(row["readers"])]
+        rows += table.near(vector, limit, where, columns)
+    found = {chunk.id: (chunk, row) for row in reversed(rows) if scope.holds((chunk := chunk_of(row)).readers)}
+    return list(found.values())[::-1]  # a chunk that both indices find stands where it stood first
 
 
-def measured(rows: Sequence[Row], statistics: Statistics, query: str, vector: Vectors | None = None) -> list[Hit]:
-    """Return rows as hits with the parts of a score, yet without score and rank."""
-    parts = ranking.measure(japanese.query(query), [searched(row) for row in rows], statistics)
+def measured(found: Sequence[tuple[Chunk, Row]], statistics: Statistics, query: str, vector: Vectors | None = None) -> list[Hit]:
+    """Return chunks as hits with the parts of a score, yet without score and rank."""
+    parts = ranking.measure(japanese.query(query), [searched(chunk, row["words"]) for chunk, row in found], statistics)
     if vector is not None:
-        parts = [replace(part, likeness=float(row["vector"] @ vector)) for part, row in zip(parts, rows, strict=True)]
-    return [Hit(chunk_of(row), 0.0, 0, parts=part) for part, row in zip(parts, rows, strict=True)]
+        parts = [replace(part, likeness=float(row["vector"] @ vector)) for part, (_, row) in zip(parts, found, strict=True)]
+    return [Hit(chunk, 0.0, 0, parts=part) for part, (chunk, _) in zip(parts, found, strict=True)]

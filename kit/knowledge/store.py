@@ -25,7 +25,7 @@ from kit.knowledge.erasure import certify
 from kit.knowledge.files import check_readers
 from kit.knowledge.reports import Added, Erasure, Health
 from kit.knowledge.retrieval import Scope, measured, retrieve
-from kit.knowledge.rows import CHUNK, chunk_of, readers_of, row_of
+from kit.knowledge.rows import chunk_of, readers_of, row_of
 from kit.knowledge.table import Table, among
 from kit.records import Chunk, Document, Hit
 
@@ -173,7 +173,7 @@ class Store:
 
     def chunks(self, document: str = "") -> list[Chunk]:
         """Return all chunks of one document or of all ("") in order, whoever may read them: for the operator, not for answers."""
-        rows = self._table.rows(CHUNK, among("document", [document]) if document else None)
+        rows = self._table.rows(["chunk"], among("document", [document]) if document else None)
         return sorted((chunk_of(row) for row in rows), key=lambda chunk: (chunk.document, chunk.ordinal))
 
     def remove(self, names: Sequence[str]) -> None:
@@ -201,7 +201,7 @@ class Store:
         """
         with self._writing("forget"):
             # Older editions, removed documents and what a killed forget left are on the disk, too.
-            erased = self._table.ever(["title", "text"], among("document", [name]))
+            erased = self._table.ever(["chunk"], among("document", [name]))
             if not erased:
                 raise _unknown("文書", name, self.documents())
             self._commit([], [name])
@@ -300,13 +300,13 @@ class Store:
         """
         statistics = self.statistics()
         vector = self._embedder.query(query) if near and self._embedder else None
-        rows = retrieve(self._table, statistics, query, limit, scope, vector)
-        return measured(rows, statistics, query, vector)
+        found = retrieve(self._table, statistics, query, limit, scope, vector)
+        return measured(found, statistics, query, vector)
 
     def keyword_search(self, query: str, *, k: int = 1, as_user: str = "") -> list[Hit]:
         """Find chunks as a plain full-text search does: the index's own ranking, nothing on top (the baseline)."""
-        rows = retrieve(self._table, self.statistics(), query, k, Scope(as_user))
-        return [Hit(chunk_of(row), row["_score"], rank) for rank, row in enumerate(rows, 1)]
+        found = retrieve(self._table, self.statistics(), query, k, Scope(as_user))
+        return [Hit(chunk, row["_score"], rank) for rank, (chunk, row) in enumerate(found, 1)]
 
     def statistics(self) -> Statistics:
         """Return the corpus statistics that ranking uses; the same object for one state of the store."""
