@@ -45,7 +45,7 @@ class Table:
         self.folder = folder
         self.acknowledged = Acknowledged(folder)
         self._table: Any
-        self._looked = (0, 0)
+        self._looked, self._version = (0, 0), 0
         self._embedder = embedder
         with store_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -59,8 +59,8 @@ class Table:
     @property
     def version(self) -> int:
         """The newest state's number."""
-        with self._newest() as table:
-            return int(table.version)
+        with self._newest():
+            return self._version
 
     def __len__(self) -> int:
         with self._newest() as table:
@@ -85,11 +85,13 @@ class Table:
 
     def matching(self, words: Iterable[str], limit: int, where: Any) -> list[Row]:
         """Ask the full-text index for the best rows with any of some words, with ``_score``."""
+        from lancedb.background_loop import LOOP
         from lancedb.query import MatchQuery
 
         with self._newest() as table:
-            search = table.search(MatchQuery(" ".join(words), "words"), query_type="fts")
-            return rows_of(search.where(where, prefilter=True).limit(limit).to_arrow())
+            # The synchronous ``search`` is this, and crosses to LanceDB's thread six times instead of once (2 ms).
+            search = table._table.query().nearest_to_text(MatchQuery(" ".join(words), "words"))
+            return rows_of(LOOP.run(search.where(where).limit(limit).to_arrow()))
 
     def near(self, vector: Iterable[float], limit: int, where: Any) -> list[Row]:
         """Return the rows whose vectors are nearest to one, all of length 1 or 0, with ``_distance`` (1 - cosine)."""
@@ -211,6 +213,7 @@ class Table:
             stamp = folder.st_ino, folder.st_mtime_ns
             if stamp != self._looked:
                 self._table.checkout_latest()
+                self._version = int(self._table.version)
                 # A change within one tick of the file system's clock leaves the time as it is: only an older time is proof.
                 self._looked = stamp if time.time_ns() - folder.st_mtime_ns > _TICK_NS else (0, 0)
             yield self._table
