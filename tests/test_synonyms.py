@@ -53,8 +53,12 @@ def test_a_synonym_adds_its_word_only_where_it_applies():
     assert GOOD.expand("") == ""
 
 
+def replay(make, proposals, cases, **limit):
+    return best_replay(make, proposals, cases, rehearse(make(None), cases), **limit)
+
+
 def test_a_synonym_that_repairs_is_kept(make):
-    found = best_replay(make, [GOOD], CASES)
+    found = replay(make, [GOOD], CASES)
     assert (found.before, found.after, found.planned) == (3, 4, 4)
     assert (found.repaired, found.broken, found.keep) == (("phone",), (), True)
     assert "採用の候補" in found._repr_html_()
@@ -62,34 +66,34 @@ def test_a_synonym_that_repairs_is_kept(make):
 
 
 def test_a_synonym_that_breaks_another_question_is_not(make):
-    found = best_replay(make, [BAD], CASES)
+    found = replay(make, [BAD], CASES)
     assert (found.before, found.after) == (3, 3)
     assert (found.repaired, found.broken, found.keep) == (("phone",), ("pass",), False)
     assert "採用しない" in found._repr_html_()
 
 
 def test_a_synonym_that_does_nothing_is_not(make):
-    found = best_replay(make, [Synonym("マイカー", "自動車")], CASES)
+    found = replay(make, [Synonym("マイカー", "自動車")], CASES)
     assert (found.repaired, found.broken, found.keep) == ((), (), False)
-    assert best_replay(make, [GOOD], ()).keep is False
+    assert replay(make, [GOOD], ()).keep is False
 
 
 def test_the_best_is_one_that_can_be_kept(make):
     cases = (*CASES, CELL)
-    bad = best_replay(make, [BAD], cases)
+    bad = replay(make, [BAD], cases)
     assert (len(bad.repaired), len(bad.broken)) == (2, 1)  # gains as much as the good one, at a cost
-    found = best_replay(make, [BAD, GOOD], cases)
+    found = replay(make, [BAD, GOOD], cases)
     assert (found.synonym, found.keep, found.planned) == (GOOD, True, 5)
 
 
 def test_the_best_may_not_be_worth_keeping(make):
-    found = best_replay(make, [BAD], CASES)
+    found = replay(make, [BAD], CASES)
     assert (found.synonym, found.keep) == (BAD, False)
-    assert best_replay(make, [], CASES) is None
+    assert replay(make, [], CASES) is None
 
 
 def test_no_more_than_the_limit_are_tried(make):
-    assert best_replay(make, [BAD, GOOD], CASES, limit=1).synonym == BAD
+    assert replay(make, [BAD, GOOD], CASES, limit=1).synonym == BAD
 
 
 def failures(make, *cases):
@@ -126,7 +130,7 @@ def test_words_that_look_alike_are_tried_first(tmp_path):
 
 
 def test_a_real_kaizen_step_from_failure_to_repair(make, store):
-    found = best_replay(make, propose(failures(make, *CASES), store), CASES)
+    found = replay(make, propose(failures(make, *CASES), store), CASES)
     assert (found.repaired, found.keep) == (("phone",), True)
 
 

@@ -69,8 +69,8 @@ class Search:
     def missing(self) -> list[str]:
         """Return the question's words that the best chunk lacks."""
         held = set(chunk_tokens(self.hits[0].chunk)) if self.hits else set()
-        words = dict.fromkeys(japanese.words(japanese.normalise(self.question)))
-        return [word for word in words if f"w:{word}" not in held]
+        asked = dict.fromkeys(token for token in japanese.query(self.question) if token.startswith("w:"))
+        return [token[2:] for token in asked if token not in held]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Found:
 
 
 def _by_other_words(search: Search) -> Query | None:
-    words = other_words(search) if search.in_doubt else []
+    words = other_words(search) if search.in_doubt and search.missing() else []
     return Query(f"{search.question} {' '.join(words)}", f"補った語: {'、'.join(words)}", agreed) if words else None
 
 

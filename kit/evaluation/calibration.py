@@ -32,11 +32,11 @@ def calibrate(store: Store, cases: Sequence[Case]) -> Calibration:
         return SHIPPED
     always = ExtractiveReader(Calibration(0.0, 0.0, 0.0, ""))  # shows sentences to every question
     rows = rehearse(Rag(store, always), cases)
-    evidence = np.array([_evidence(store, case, always.top) for case in cases])
+    idf = store.statistics().idf
+    evidence = np.array([find(c.question, store.search(c.question, k=always.top, as_user=c.user), idf)[1].evidence for c in cases])
     correct = np.array([float(case.answerable and right(case, rows[case.id])) for case in cases])
     intercept, slope = fit_curve(evidence, correct)
-    unanswerable = sum(not case.answerable for case in cases)
-    threshold = best_threshold(int(np.sum(correct == 0)), unanswerable)
+    threshold = best_threshold(int(np.sum(correct == 0)), sum(not case.answerable for case in cases))
     return Calibration(intercept, slope, threshold, f"開発用質問 {len(cases)} 問")
 
 
@@ -77,8 +77,3 @@ def best_threshold(wrong: int, unanswerable: int) -> float:
     """
     absent = (unanswerable + 1) / (wrong + 2)  # Laplace: no share is certain after a few questions
     return round((WRONG_COSTS + absent) / (1 + WRONG_COSTS + absent), 4)
-
-
-def _evidence(store: Store, case: Case, top: int) -> float:
-    hits = store.search(case.question, k=top, as_user=case.user)
-    return find(case.question, hits, store.statistics().idf)[1].evidence

@@ -7,7 +7,7 @@ of the answer itself are no synonyms: a search that knows them has been told the
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -18,7 +18,7 @@ from kit.evaluation.metrics import contains, right, same_document
 from kit.improving.attribution import Failure
 from kit.knowledge import japanese
 from kit.knowledge.store import Store
-from kit.records import Case
+from kit.records import Case, Row
 
 _QUESTION_WORDS, _SENTENCE_WORDS = 3, 5
 _HIRAGANA = re.compile(r"[ぁ-ん]+")
@@ -108,35 +108,33 @@ def _words(texts: Iterable[str]) -> set[str]:
 
 
 def best_replay(
-    make: Callable[[Callable[[str], str] | None], Rag], proposals: Sequence[Synonym], cases: Sequence[Case],
-    *, limit: int = 60,
+    make: Callable[[Callable[[str], str]], Rag], proposals: Sequence[Synonym], cases: Sequence[Case],
+    rows: Mapping[str, Row], *, limit: int = 60,
 ) -> Replay | None:
-    """Ask the development questions without and with each of up to ``limit`` proposals, and return the best replay.
+    """Ask the development questions with each of up to ``limit`` proposals, and return the best replay.
 
     Args:
-        make: Builds the system with a given question expansion (None for none).
+        make: Builds the system with a given question expansion.
         proposals: What ``propose`` returned.
         cases: The development questions.
+        rows: How the system without an expansion answered them (``kit.rehearse``).
         limit: Most proposals to try.
 
     Returns:
         The best replay, kept or not; None where there is no proposal.
     """
-    before = _right(make(None), cases) if proposals else set()
+    before = _right(rows, cases)
     replays = (_replay(make, synonym, cases, before) for synonym in proposals[:limit])
     return max(replays, key=lambda found: (found.keep, found.after - found.before), default=None)
 
 
-def _replay(
-    make: Callable[[Callable[[str], str] | None], Rag], synonym: Synonym, cases: Sequence[Case], before: set[str]
-) -> Replay:
+def _replay(make: Callable[[Callable[[str], str]], Rag], synonym: Synonym, cases: Sequence[Case], before: set[str]) -> Replay:
     """Ask the questions that the synonym touches; the others would be answered as before."""
     touched = [case for case in cases if synonym.expand(case.question)]
-    after = before - {case.id for case in touched} | _right(make(synonym.expand), touched)
+    after = before - {case.id for case in touched} | _right(rehearse(make(synonym.expand), touched), touched)
     repaired, broken = tuple(sorted(after - before)), tuple(sorted(before - after))
     return Replay(synonym, len(before), len(after), repaired, broken, len(cases))
 
 
-def _right(system: Rag, cases: Sequence[Case]) -> set[str]:
-    rows = rehearse(system, cases)
+def _right(rows: Mapping[str, Row], cases: Sequence[Case]) -> set[str]:
     return {case.id for case in cases if right(case, rows[case.id])}

@@ -42,6 +42,7 @@ def _morphemes(text: str) -> Iterator[Any]:
         yield from filter(holds_content, tokenizer.tokenize(piece))
 
 
+@lru_cache(maxsize=1024)
 def synonym_groups(text: str) -> dict[str, frozenset[int]]:
     """Return the words of a text (as in ``words``) with the numbers of their synonym groups in Sudachi's dictionary.
 

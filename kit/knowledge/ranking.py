@@ -4,6 +4,7 @@ Each of the four scores is divided by the best candidate's, so that they can be 
 times the best sentence's two. A vector's likeness, where there is one, is added with the weight fitted for it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -155,24 +156,29 @@ def folded(hits: Sequence[Hit], question: Iterable[str]) -> list[Hit]:
         question: Tokens of the question.
     """
     asked = {token.removeprefix("w:") for token in question}
-    groups: list[tuple[list[Hit], set[str], set[str]]] = []
+    groups: list[tuple[list[Hit], str, set[str]]] = []
     for hit in hits[:FOLDED]:
         letters = japanese.normalise(hit.chunk.text)
-        pairs = {letters[i : i + 2] for i in range(len(letters) - 1)}
         held = {token for token in asked if token in letters}
         for members, other, also_held in groups:
-            alike = len(pairs & other) >= SAME * len(pairs | other) and held == also_held
-            if alike and all(member.chunk.document != hit.chunk.document for member in members):
+            elsewhere = hit.chunk.document not in {member.chunk.document for member in members}
+            if elsewhere and held == also_held and _alike(letters, other):  # the costly one last
                 members.append(hit)
                 break
         else:
-            groups.append(([hit], pairs, held))
+            groups.append(([hit], letters, held))
     shown = []
     for members, *_ in groups:
         newest = max(members, key=lambda hit: hit.chunk.date)  # the first of equal ones: the best
         older = tuple(hit.chunk for hit in members if hit is not newest)
         shown.append(replace(newest, score=members[0].score, also=older))
     return [*shown, *hits[FOLDED:]]
+
+
+def _alike(text: str, other: str) -> bool:
+    """Tell whether two texts are near-duplicates."""
+    mine, others = ({letters[i : i + 2] for i in range(len(letters) - 1)} for letters in (text, other))
+    return len(mine & others) >= SAME * len(mine | others)
 
 
 def ranked(hits: Sequence[Hit], k: int) -> list[Hit]:
@@ -209,8 +215,8 @@ def bm25(
     mean = mean_length or sum(map(len, texts)) / max(1, len(texts)) or 1.0
 
     def score(tokens: Sequence[str]) -> float:
-        norm = K1 * (1 - B + B * len(tokens) / mean)
-        return sum(weight * n * (K1 + 1) / (n + norm) for token, weight in weights.items() if (n := tokens.count(token)))
+        norm, held = K1 * (1 - B + B * len(tokens) / mean), Counter(tokens)
+        return sum(weight * n * (K1 + 1) / (n + norm) for token, weight in weights.items() if (n := held.get(token)))
 
     return [score(tokens) for tokens in texts]
 

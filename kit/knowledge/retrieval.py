@@ -54,7 +54,7 @@ def retrieve(
     table: Table, statistics: Statistics, query: str, limit: int, scope: Scope, vector: Vectors | None = None
 ) -> list[tuple[Chunk, Row]]:
     """Return the ``limit`` best chunks that hold any word of the query, and as many that are near a vector, with their rows."""
-    words = dict.fromkeys(japanese.words(japanese.normalise(query)))
+    words = dict.fromkeys(token[2:] for token in japanese.query(query) if token.startswith("w:"))
     readable = [value for value in statistics.readers if scope.holds(readers_of(value))]
     if not (words and readable):
         return []
