@@ -171,9 +171,9 @@ class Store:
             self._corpus.at(self._table.version)
             self._embedder = model
 
-    def chunks(self, document: str = "") -> list[Chunk]:
-        """Return all chunks of one document or of all ("") in order, whoever may read them: for the operator, not for answers."""
-        rows = self._table.rows(CHUNK, among("document", [document]) if document else None)
+    def chunks(self, *documents: str) -> list[Chunk]:
+        """Return all chunks of some documents, or of all, in order, whoever may read them: for the operator, not for answers."""
+        rows = self._table.rows(CHUNK, among("document", documents) if documents else None)
         return sorted((chunk_of(row) for row in rows), key=lambda chunk: (chunk.document, chunk.ordinal))
 
     def remove(self, names: Sequence[str]) -> None:
@@ -287,7 +287,7 @@ class Store:
             At most ``k`` hits, best first; none where nothing matches.
 
         Raises:
-            DataError: ``as_user`` is not a valid reader name.
+            DataError: ``as_user`` is not a valid reader name, or a day is none (see ``Scope``).
         """
         weight, scope = self.weight, Scope(as_user, documents, since, until)
         hits = ranking.scored(self.candidates(query, max(CANDIDATES, k), scope, near=weight > 0), weight)

@@ -219,7 +219,7 @@ class Table:
 
     def verify(self) -> checksums.Damage:
         """Compare every file with its checksum."""
-        return checksums.verify(self.acknowledged.list, HOME, but=HINT)
+        return self.acknowledged.verify()
 
     @contextmanager
     def writing(self, *, patient: bool = True) -> Iterator[bool]:
