@@ -216,7 +216,7 @@ def kill(count, seed, folder, amnesia=False):
         if number % 3:
             time.sleep(choose.uniform(0, 1.2))
         else:
-            await_indexing(home / "store", choose.uniform(0, 0.03))
+            await_new(home / "store", "_indices", choose.uniform(0, 0.03))
         os.kill(pid, signal.SIGKILL)
         assert done(pid) == -signal.SIGKILL, "the writer failed by itself"
         told["inside an index"] += any("_indices" in path.parts for path in unvouched(home / "store"))
@@ -230,10 +230,10 @@ def kill(count, seed, folder, amnesia=False):
     return {"faults": count, "inside an operation": late, "operations": dict(operations), **told}
 
 
-def await_indexing(folder, longer, seconds=3):
-    """Wait until a writer begins a new index, and a little longer."""
-    before, end = set(folder.glob("chunks.lance/_indices/*")), time.monotonic() + seconds
-    while before >= set(folder.glob("chunks.lance/_indices/*")) and time.monotonic() < end:
+def await_new(folder, kind, longer, seconds=3):
+    """Wait until a writer begins a new file (``data``) or index (``_indices``), and a little longer."""
+    before, end = set(folder.glob(f"chunks.lance/{kind}/*")), time.monotonic() + seconds
+    while before >= set(folder.glob(f"chunks.lance/{kind}/*")) and time.monotonic() < end:
         time.sleep(0.001)
     time.sleep(longer)
 
@@ -246,7 +246,7 @@ def unvouched(folder):
 
 
 def interrupt(count, seed, folder):
-    """Press Ctrl-C at a random moment, again and again, in a process that goes on, as a notebook's kernel does."""
+    """Press Ctrl-C at a random moment, every third time in a commit, in a process that goes on as a notebook's kernel does."""
     choose, operations, again, late = random.Random(seed), Counter(), 0, 0
     for number in range(0, count, 25):
         home = folder / str(number)
@@ -254,8 +254,11 @@ def interrupt(count, seed, folder):
         log = Log(home / "log")
         pid = child(_kernel, home / "store", log, min(25, count - number), choose.random())
         for press in range(1, min(25, count - number) + 1):
-            acts(log, "open", press)
-            time.sleep(choose.uniform(0, 1.2))
+            assert acts(log, "open", press), f"see {home}"
+            if press % 3:
+                time.sleep(choose.uniform(0, 1.2))
+            else:
+                await_new(home / "store", "data", choose.uniform(0, 0.004))
             late += log.state()[1] != {}
             os.kill(pid, signal.SIGINT)
             while not acts(log, "interrupted", press, 10):  # Python drops one that comes inside a destructor

@@ -35,6 +35,11 @@ def test_nothing_acknowledged_is_lost_and_nothing_partial_is_seen(fault):
 
 
 @pytest.mark.slow
+def test_ctrl_c_leaves_a_store_that_goes_on():
+    assert made("interrupt", 20)["faults"] == 20
+
+
+@pytest.mark.slow
 def test_a_flipped_bit_is_named_or_harmless():
     assert made("flip", 60)["bad"] == []
 
@@ -53,7 +58,7 @@ def test_sixteen_processes_write_at_once():
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize(("fault", "count"), [("kill", 1000), ("power", 1000), ("flip", 1000), ("full", 31), ("crowd", 50)])
+@pytest.mark.parametrize(("fault", "count"), [("kill", 1000), ("power", 1000), ("interrupt", 1000), ("flip", 1000), ("full", 31), ("crowd", 50)])
 def test_the_same_at_length(fault, count):
     result = made(fault, count, seed=2, prefix=ISOLATED if fault == "full" else ())
     assert result.get("bad", []) == []
