@@ -4,7 +4,6 @@ import hashlib
 
 import pytest
 
-from kit.knowledge import atlas
 from kit.knowledge.atlas import corpus_map
 from kit.knowledge.store import Store
 from kit.records import Block, Document, Place
@@ -53,14 +52,6 @@ def test_of_many_documents_evenly_spread_ones_are_drawn(store):
     found = corpus_map(store, limit=5)
     assert (len(found.dots) + found.left_out, len(found.dots) <= 5) == (10, True)
     assert {dot.folder for dot in found.dots} == {"総務", "製造"}
-
-
-def test_documents_are_read_a_few_at_a_time(store, monkeypatch):
-    expected, passes, chunks = corpus_map(store), [], Store.chunks
-    monkeypatch.setattr(atlas, "_AT_ONCE", 3)
-    monkeypatch.setattr(Store, "chunks", lambda self, *names: passes.append(names) or chunks(self, *names))
-    assert corpus_map(store) == expected
-    assert [len(names) for names in passes] == [3, 3, 3, 1]
 
 
 @pytest.mark.parametrize("texts", [[], ["あ"], TRIPS[:2], ["本文は一つ", "記事は二つ", "書類は三つ"]])

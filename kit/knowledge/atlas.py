@@ -22,7 +22,6 @@ from kit.records import EVERYONE
 _NOUN = re.compile(r"[一-龠々ァ-ヶー]{2,}|[a-z][a-z\d]{2,}")
 """Words that say what a document is about: no numbers, no hiragana."""
 _LETTERS, _WORDS = 5_000, 10_000  # the beginning of each document; the words that most documents use
-_AT_ONCE = 50  # documents read in one pass over the store
 _DIMENSIONS, _MOST_GROUPS, _LABEL_WORDS = 12, 8, 3
 
 
@@ -62,9 +61,7 @@ def corpus_map(store: Store, *, user: str = "", limit: int = 300) -> CorpusMap:
     """
     counts = {}
     names = sorted(store.documents())
-    drawn = names[:: math.ceil(len(names) / limit) or 1]
-    starts = range(0, len(drawn), _AT_ONCE)
-    chunks = (chunk for start in starts for chunk in store.chunks(*drawn[start : start + _AT_ONCE]))
+    chunks = store.chunks(*names[:: math.ceil(len(names) / limit) or 1])  # one pass over the store
     readable = (chunk for chunk in chunks if {EVERYONE, user} & set(chunk.readers))
     for name, own in groupby(readable, key=attrgetter("document")):
         text = "\n".join(part for chunk in own for part in (chunk.title, *chunk.place.headings, chunk.text))
