@@ -116,10 +116,10 @@ class Log:
         return sure, maybe, forgetting, counts
 
 
-def work(folder, log, seed):
+def work(folder, log, seed, store=None):
     """Change a store at random for ever: add, replace, sync, remove, optimise, forget, go back; and search in it."""
     choose = random.Random(seed)
-    store = module.Store(folder)
+    store = store or module.Store(folder)
     log.write(act="open")
     while True:
         now = log.state()[0]
@@ -273,9 +273,10 @@ def interrupt(count, seed, folder):
 
 def _kernel(folder, log, count, seed):
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    store = module.Store(folder)
     for number in range(count):
         try:
-            work(folder, log, seed + number)
+            work(folder, log, seed + number, store if number % 2 else None)  # the store of an earlier cell, or a new one
         except KeyboardInterrupt:
             log.write(act="interrupted")
         check(folder, log)  # at once: what the interrupted call had begun may still be going on

@@ -19,7 +19,7 @@ from kit.errors import DataError
 from kit.knowledge import japanese, ranking
 from kit.knowledge.chunks import split
 from kit.knowledge.corpus import COUNTED, Corpus, Statistics
-from kit.knowledge.disk import locked, store_errors, writable
+from kit.knowledge.disk import locked, store_errors, uninterrupted, writable
 from kit.knowledge.embedding import Embedder, mismatch, read_weight, write_weight
 from kit.knowledge.erasure import certify
 from kit.knowledge.files import check_readers
@@ -165,7 +165,8 @@ class Store:
             DataError: The model cannot be used.
         """
         model = Embedder(embedder)
-        with self._writing("embed"):
+        with self._table.writing(), store_errors(self.path):  # may take hours: Ctrl-C comes through
+            self._begin("embed")
             self._tag()
             self._table.embed(model)
             self._corpus.at(self._table.version)
@@ -325,7 +326,7 @@ class Store:
 
     @contextmanager
     def _writing(self, change: str) -> Iterator[None]:
-        with self._table.writing(), store_errors(self.path):
+        with self._table.writing(), store_errors(self.path), uninterrupted():
             self._begin(change)
             yield
 
@@ -335,6 +336,7 @@ class Store:
         # Made at the first commit: what changes nothing leaves no state to go back to.
         self._next_tag = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self._table.version}-{change}"
 
+    @uninterrupted()
     def _commit(self, documents: Sequence[Document], replaced: Sequence[str]) -> None:
         """Write documents in the place of others in one commit, so that a kill leaves each of them whole, old or new."""
         rows = [row_of(chunk) for document in documents for chunk in split(document)]
@@ -358,6 +360,7 @@ class Store:
             self._table.tag(self._next_tag)
         self._next_tag = ""
 
+    @uninterrupted()
     def _index(self) -> None:
         self._table.index()
         self._corpus.at(self._table.version)
