@@ -1,6 +1,6 @@
-"""Faults made on purpose, on real stores: kills, power cuts, flipped bits, full disks, many writers.
+"""Faults made on purpose, on real stores: kills, power cuts, Ctrl-C, flipped bits, full disks, many writers.
 
-    python -m tests.faults kill|power|flip|full|crowd|forget --count N [--seed S]
+    python -m tests.faults kill|power|interrupt|flip|full|crowd --count N [--seed S]
 
 Each prints one line of JSON. The process that counts has imported LanceDB but never used it, so that forked children may;
 every opened store lives in such a child. ``tests/test_store_faults.py`` runs the short form.
@@ -20,6 +20,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import lancedb
@@ -115,21 +116,28 @@ class Log:
         return sure, maybe, forgetting, counts
 
 
-def work(folder, log, seed):
-    """Change a store at random for ever: add, replace, remove, optimise, forget, go back."""
+def work(folder, log, seed, store=None):
+    """Change a store at random for ever: add, replace, sync, remove, optimise, forget, go back; and search in it."""
     choose = random.Random(seed)
-    store = module.Store(folder)
+    store = store or module.Store(folder)
     log.write(act="open")
     while True:
         now = log.state()[0]
         names = sorted(now)
-        what = choose.choice(["add", "add", "update", "update", "remove", "optimise", "forget", "rollback"])
+        what = choose.choice(["add", "add", "update", "update", "sync", "search", "remove", "optimise", "forget", "rollback"])
         picked = choose.sample(names, min(len(names), choose.randint(1, 4)))
         if what == "add" or not picked:
             new = {f"文書{choose.randrange(10**9)}": choose.randrange(100) for _ in range(choose.randint(1, 7))}
             _add(store, log, "add", new)
         elif what == "update":
             _add(store, log, "update", {name: choose.randrange(100, 200) for name in picked})
+        elif what == "sync":
+            change = {f"文書{choose.randrange(10**9)}": choose.randrange(100)} | dict.fromkeys(picked)
+            log.write(act="begin", what=what, to=change)
+            store.sync(document(*one) for one in (now | change).items() if one[1] is not None)
+        elif what == "search":
+            log.write(act="begin", what=what, to={})
+            assert store.search(f"{picked[0]}の第{now[picked[0]]}版", k=1, as_user="hr", fold=False)[0].chunk.document == f"{picked[0]}.txt"
         elif what == "remove":
             log.write(act="begin", what=what, to=dict.fromkeys(picked))
             store.remove([f"{name}.txt" for name in picked])
@@ -193,7 +201,7 @@ def erase(store, name):
 
 
 def kill(count, seed, folder, amnesia=False):
-    """Kill a writer at a random moment, again and again; after 25 times begin with an empty store."""
+    """Kill a writer at a random moment, every third time while it indexes; after 25 times begin with an empty store."""
     choose, told, operations, late = random.Random(seed), Counter(), Counter(), 0
     for number in range(count):
         home = folder / str(number // 25)
@@ -205,9 +213,13 @@ def kill(count, seed, folder, amnesia=False):
             time.sleep(0.005)
             if choose.random() < 0.0005:  # now and then while it opens
                 break
-        time.sleep(choose.uniform(0, 1.2))
+        if number % 3:
+            time.sleep(choose.uniform(0, 1.2))
+        else:
+            await_new(home / "store", "_indices", choose.uniform(0, 0.03))
         os.kill(pid, signal.SIGKILL)
         assert done(pid) == -signal.SIGKILL, "the writer failed by itself"
+        told["inside an index"] += any("_indices" in path.parts for path in unvouched(home / "store"))
         if amnesia:
             told["files lost"] += forget_unsynced(home / "store", choose)
         late += log.state()[1] != {}
@@ -218,11 +230,73 @@ def kill(count, seed, folder, amnesia=False):
     return {"faults": count, "inside an operation": late, "operations": dict(operations), **told}
 
 
+def await_new(folder, kind, longer, seconds=3):
+    """Wait until a writer begins a new file (``data``) or index (``_indices``), and a little longer."""
+    before, end = set(folder.glob(f"chunks.lance/{kind}/*")), time.monotonic() + seconds
+    while before >= set(folder.glob(f"chunks.lance/{kind}/*")) and time.monotonic() < end:
+        time.sleep(0.001)
+    time.sleep(longer)
+
+
+def unvouched(folder):
+    """The files of a store that nobody vouched for."""
+    listed = checksums.read(folder / "checksums.txt")
+    found = [*folder.glob("chunks.lance/**/*"), *folder.glob("corpus.sqlite-*")]
+    return [path for path in found if path.is_file() and path.relative_to(folder).as_posix() not in listed]
+
+
+def interrupt(count, seed, folder):
+    """Press Ctrl-C at a random moment, every third time in a commit, in a process that goes on as a notebook's kernel does."""
+    choose, operations, again, late = random.Random(seed), Counter(), 0, 0
+    for number in range(0, count, 25):
+        home = folder / str(number)
+        home.mkdir()
+        log = Log(home / "log")
+        pid = child(_kernel, home / "store", log, min(25, count - number), choose.random())
+        for press in range(1, min(25, count - number) + 1):
+            assert acts(log, "open", press), f"see {home}"
+            if press % 3:
+                time.sleep(choose.uniform(0, 1.2))
+            else:
+                await_new(home / "store", "data", choose.uniform(0, 0.004))
+            late += log.state()[1] != {}
+            os.kill(pid, signal.SIGINT)
+            while not acts(log, "interrupted", press, 10):  # Python drops one that comes inside a destructor
+                again += 1
+                os.kill(pid, signal.SIGINT)
+        assert done(pid) == 0, f"see {home}"
+        assert done(child(check, home / "store", log)) == 0, f"see {home}"
+        operations += log.state()[3]
+        shutil.rmtree(home / "store")
+    return {"faults": count, "inside an operation": late, "pressed again": again, "operations": dict(operations)}
+
+
+def _kernel(folder, log, count, seed):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    store = module.Store(folder)
+    for number in range(count):
+        try:
+            work(folder, log, seed + number, store if number % 2 else None)  # the store of an earlier cell, or a new one
+        except KeyboardInterrupt:
+            log.write(act="interrupted")
+        check(folder, log)  # at once: what the interrupted call had begun may still be going on
+
+
+def acts(log, act, number, seconds=60):
+    """Wait until a log holds an act that often, and tell whether it does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if log.path.exists() and log.path.read_text().count(f'"act": "{act}"') >= number:
+            return True
+        time.sleep(0.005)
+    return False
+
+
 def forget_unsynced(folder, choose):
     """Do to a store what a power cut may do: of files that nobody vouched for, some are empty, cut, zeroed or gone."""
-    listed, lost = checksums.read(folder / "checksums.txt"), 0
-    for path in [*folder.glob("chunks.lance/**/*"), *folder.glob("corpus.sqlite-*")]:
-        if path.is_file() and path.relative_to(folder).as_posix() not in listed and choose.random() < 0.8:
+    lost = 0
+    for path in unvouched(folder):
+        if choose.random() < 0.8:
             size, lost = path.stat().st_size, lost + 1
             match choose.randrange(4):
                 case 0:
@@ -364,14 +438,14 @@ def _crowd(folder, number, count):
 
 def main(arguments):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("fault", choices=["kill", "power", "flip", "full", "crowd"])
+    parser.add_argument("fault", choices=["kill", "power", "interrupt", "flip", "full", "crowd"])
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    acts = {"kill": kill, "flip": flip, "full": full, "crowd": crowd, "power": lambda *given: kill(*given, amnesia=True)}
+    faults = {"kill": kill, "interrupt": interrupt, "flip": flip, "full": full, "crowd": crowd, "power": partial(kill, amnesia=True)}
     folder = Path(tempfile.mkdtemp(prefix=f"faults-{options.fault}-"))
     begun = time.monotonic()
-    result = acts[options.fault](options.count, options.seed, folder)
+    result = faults[options.fault](options.count, options.seed, folder)
     shutil.rmtree(folder)
     sys.stdout.write(json.dumps(result | {"seconds": round(time.monotonic() - begun)}, ensure_ascii=False) + "\n")
 

@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from kit.knowledge.dates import days, edition, era_date
+from kit.knowledge.dates import days, edition, era_date, one_day
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,22 @@ def test_days_in_a_text(text, found):
 )
 def test_the_day_of_an_edition(stem, lines, modified, day):
     assert edition(stem, lines, modified) == day
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("2999-01-01", "2999-01-01"),  # beyond any document, and a day all the same
+        ("２０２５－０４－０１", "2025-04-01"),
+        ("令和七年四月一日", "2025-04-01"),
+        ("2022年（令和4年）3月31日", "2022-03-31"),
+        ("2025年4月", ""),
+        ("2025-04-01と2025-04-02", ""),
+        ("", ""),
+    ],
+)
+def test_one_day(text, day):
+    assert one_day(text) == day
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -25,6 +27,24 @@ def test_the_lock_is_held_by_one(tmp_path):
         assert (first, second) == (True, False)
     with disk.locked(tmp_path, patient=False) as again:
         assert again
+
+
+def test_ctrl_c_waits_and_is_not_lost():
+    done = []
+
+    def press():
+        with disk.uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            with disk.uninterrupted():
+                signal.raise_signal(signal.SIGINT)
+            done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        press()
+    assert done == ["all of it"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with ThreadPoolExecutor() as pool:  # where no handler can be set
+        pool.submit(disk.uninterrupted()(done.clear)).result()
+    assert done == []
 
 
 def test_a_full_disk_and_a_broken_file_are_told_apart(tmp_path):

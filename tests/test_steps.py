@@ -154,6 +154,34 @@ def test_a_run_is_the_given_one_or_the_stopped_one_or_a_fresh_one(project, seale
     assert open_run(project, sealed) == second
 
 
+def test_no_run_begins_on_a_damaged_store(project, sealed, tmp_path):
+    build_store(project)
+    (data,) = (project.store / "chunks.lance" / "data").glob("*.lance")
+    whole = data.read_bytes()
+    data.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+    with pytest.raises(StoreError, match="kit store sync") as refused:
+        open_run(project, sealed)
+    assert data.name in refused.value.what and not list((tmp_path / "runs").glob("*-p"))
+    data.unlink()
+    with pytest.raises(StoreError, match=data.name):
+        open_run(project, sealed, str(tmp_path / "mine"))
+    data.write_bytes(whole)
+    assert open_run(project, sealed).is_dir()
+
+
+def test_no_run_begins_where_the_last_changes_are_missing(project, sealed):
+    build_store(project)
+    (project.documents / "新設.md").write_text("# 新規程", encoding="utf-8")
+    build_store(project)
+    head = min((project.store / "chunks.lance" / "_versions").glob("*.manifest"))  # Lance counts down
+    head.write_bytes(b"")
+    open_store(project)
+    with pytest.raises(StoreError, match="corrupt"):
+        open_run(project, sealed)
+    build_store(project)
+    assert open_run(project, sealed).is_dir()
+
+
 def test_a_run_under_other_criteria_is_not_taken_up(project, sealed):
     first = open_run(project, sealed)
     (first / "seal.json").write_text(json.dumps({"sha256": "0" * 64}), encoding="utf-8")

@@ -17,6 +17,7 @@ from kit.errors import DataError, StoreError
 from kit.knowledge.chunks import split
 from kit.knowledge.rows import index_text
 from kit.knowledge.store import Store
+from kit.knowledge.table import Table
 from kit.records import EVERYONE, Block, Document, Place
 
 ROOT = Path(__file__).parents[1]
@@ -118,7 +119,7 @@ def test_chunks_come_back_whole_and_in_order(store):
     )
     store.add([doc, document("b.txt", LEAVE)])
     assert store.chunks("a.txt") == split(doc)
-    assert store.chunks("absent.txt") == []
+    assert store.chunks("absent.txt") == [] and store.chunks("absent.txt", "a.txt") == split(doc)
     assert store.search("番目", k=1, as_user="b.c")[0].chunk in split(doc)
 
 
@@ -488,6 +489,23 @@ def exactly(store, numbers):
     assert len(store) == 2 * len(numbers) == len({c.id for n in numbers for c in store.chunks(f"{n}.txt")})
     for number in numbers[::7]:
         assert names(store.search(f"管理番号{number}", k=1)) == [f"{number}.txt"]
+
+
+@pytest.mark.parametrize("change", ["replace", "index"])
+def test_ctrl_c_waits_for_the_end_of_a_commit(store, monkeypatch, change):
+    """LanceDB would go on with it, and commit it into the middle of the next change."""
+    made = getattr(Table, change)
+
+    def pressed(*given):
+        signal.raise_signal(signal.SIGINT)
+        made(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Table, change, pressed)
+        store.add([document("a.txt", TRAVEL)])
+    assert names(store.search("出張の日当")) == ["a.txt"] and store.verify().ok
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert Store(store.path).add([document("a.txt", TRAVEL)]).unchanged == 1
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from kit.evaluation.metrics import contains, right, same_document
 from kit.improving.attribution import Failure
 from kit.knowledge import japanese
 from kit.knowledge.store import Store
-from kit.records import Case, Row
+from kit.records import EVERYONE, Case, Row
 
 _QUESTION_WORDS, _SENTENCE_WORDS = 3, 5
 _HIRAGANA = re.compile(r"[ぁ-ん]+")
@@ -70,7 +70,7 @@ def propose(failures: Sequence[Failure], store: Store) -> list[Synonym]:
 
     Args:
         failures: Failures on development questions; only those with a gold answer yield proposals.
-        store: Where the gold passages are.
+        store: Where the gold passages are; of those that only some may read nothing is proposed.
 
     Returns:
         Proposals; the pairs most alike come first, then those of each failure in turn. Empty where nothing can be
@@ -91,8 +91,9 @@ def _alike(pair: Synonym) -> float:
 def _pairs(case: Case, store: Store, idf: Callable[[str], float]) -> list[Synonym]:
     """Pair the words of a question that its gold passage lacks with the words of the gold sentence that it lacks."""
     names = [name for name in store.documents() if any(same_document(name, e.document) for e in case.evidence)]
-    chunks = (chunk.text for name in names for chunk in store.chunks(name))
-    passages = [text for text in chunks if contains(text, case.answers[:1])]
+    # A synonym is searched for, and stands in the trace, whoever asks: its words come from what everyone may read.
+    open_to_all = (chunk.text for name in names for chunk in store.chunks(name) if EVERYONE in chunk.readers)
+    passages = [text for text in open_to_all if contains(text, case.answers[:1])]
     gold = [text for passage in passages for text in japanese.sentences(passage) if contains(text, case.answers[:1])]
     asked, answer = _words([case.question]), _words(itertools.chain.from_iterable(case.answers))
 

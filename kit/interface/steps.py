@@ -14,6 +14,7 @@ from kit.evaluation import runs
 from kit.evaluation.criteria import read_criteria
 from kit.evaluation.evaluate import System
 from kit.interface.project import Project
+from kit.knowledge.acknowledged import Acknowledged
 from kit.knowledge.files import ACL_NAME, load
 from kit.knowledge.reading import FileReading, ReadingReport
 from kit.knowledge.reports import Added, Erasure
@@ -94,7 +95,13 @@ def seal_project(project: Project) -> Seal:
 
 
 def open_run(project: Project, sealed: Seal, run: str = "") -> Path:
-    """Return the run folder to evaluate in: the given one, the stopped one under the same seal, or a fresh one."""
+    """Return the run folder to evaluate in: the given one, the stopped one under the same seal, or a fresh one.
+
+    Raises:
+        StoreError: The project's store is damaged: nothing is measured on it.
+    """
+    if project.store.exists():
+        Acknowledged(project.store).require_whole()
     return Path(run) if run else runs.open_run(settings.load().runs, project.name, sealed)
 
 

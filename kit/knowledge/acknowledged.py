@@ -1,13 +1,14 @@
 """Which state of the table was acknowledged: the newest whose manifest is listed with its checksum.
 
-Knows the names of Lance's files and nothing else of it. All of this wants the writers' lock.
+Knows the names of Lance's files and nothing else of it. All of this wants the writers' lock; ``require_whole`` takes it.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kit.knowledge.disk import syncfs
+from kit.errors import StoreError
+from kit.knowledge.disk import locked, store_errors, syncfs
 from kit.trust import checksums
 from kit.trust.durable import write_atomically
 
@@ -59,6 +60,25 @@ class Acknowledged:
         yield
         self.sync()
         self._cleaning.unlink()
+
+    def verify(self) -> checksums.Damage:
+        """Compare every file with its checksum."""
+        return checksums.verify(self.list, HOME, but=HINT)
+
+    def require_whole(self) -> None:
+        """Read every file again and refuse a store that is not as it was written.
+
+        Raises:
+            StoreError: A file is damaged or gone, or a damaged head was set aside, so that the last changes are missing.
+        """
+        with locked(self.folder), store_errors(self.folder):
+            damage = self.verify()
+        if broken := (*damage.changed, *damage.missing, *self.aside):
+            raise StoreError(
+                f"RAGストア {self.folder} に、書き込んだときと内容が違うか、なくなったファイルが {len(broken)} 個あります（{broken[0]}）。",
+                "ディスクの故障か、保存したあとの書き換えです。壊れた文書のままでは正しく測れないので、1問も実行していません。",
+                f"別名にして（mv {self.folder} {self.folder}.broken）、文書を登録し直してください: kit store sync フォルダ",
+            )
 
     # --- heads that are no good
 

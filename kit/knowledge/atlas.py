@@ -9,6 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -59,9 +61,10 @@ def corpus_map(store: Store, *, user: str = "", limit: int = 300) -> CorpusMap:
     """
     counts = {}
     names = sorted(store.documents())
-    for name in names[:: math.ceil(len(names) / limit) or 1]:
-        chunks = [chunk for chunk in store.chunks(name) if {EVERYONE, user} & set(chunk.readers)]
-        text = "\n".join(part for chunk in chunks for part in (chunk.title, *chunk.place.headings, chunk.text))
+    chunks = store.chunks(*names[:: math.ceil(len(names) / limit) or 1])  # one pass over the store
+    readable = (chunk for chunk in chunks if {EVERYONE, user} & set(chunk.readers))
+    for name, own in groupby(readable, key=attrgetter("document")):
+        text = "\n".join(part for chunk in own for part in (chunk.title, *chunk.place.headings, chunk.text))
         words = Counter(filter(_NOUN.fullmatch, japanese.words(japanese.normalise(text[:_LETTERS]))))
         if words:
             counts[name] = words

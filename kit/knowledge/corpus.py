@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.knowledge import japanese
-from kit.knowledge.disk import store_errors, writable
+from kit.knowledge.disk import store_errors, uninterrupted, writable
 from kit.knowledge.ranking import Text
 from kit.knowledge.rows import chunk_of, parts_of
 from kit.knowledge.table import Table
@@ -160,6 +160,7 @@ class Corpus:
         with self._using() as database, database:
             database.execute("UPDATE state SET version = ?", (version,))
 
+    @uninterrupted()
     def clear(self) -> None:
         """Forget all counts: the file is made anew, so that no byte of them stays."""
         with self._lock:

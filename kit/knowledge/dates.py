@@ -3,6 +3,7 @@
 import datetime
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from unicodedata import normalize, numeric
 
 _ERAS = {"令和": 2018, "平成": 1988, "昭和": 1925, "大正": 1911, "明治": 1867}
@@ -49,6 +50,15 @@ def days(text: str) -> Iterator[str]:
         era = _LETTERS.get(match["era"] or "", match["era"])
         if era or year >= 1868:
             yield from _day(year + _ERAS.get(era or "", 0), month, day)
+
+
+def one_day(text: str) -> str:
+    """Read a text that is one day and nothing else (2025-04-01, 20250401, 2025/4/1, 令和7年4月1日), as ``2025-04-01``; "" for any other."""
+    text = normalize("NFKC", text).strip()
+    with suppress(ValueError):
+        return datetime.date.fromisoformat(text).isoformat()
+    match = _DATE.fullmatch(text)
+    return next(days(text), "") if match and match["day"] else ""
 
 
 def era_date(day: datetime.date) -> str:

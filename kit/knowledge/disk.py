@@ -3,7 +3,9 @@
 import ctypes
 import fcntl
 import os
+import signal
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -55,6 +57,22 @@ def locked(folder: Path, patient: bool = True) -> Iterator[bool]:
                 except BlockingIOError:
                     held = False
         yield held
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait for the end: LanceDB's threads would go on with a commit, and make it when somebody else is writing."""
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C does not come here
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
 
 
 def writable(folder: Path) -> bool:

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kit.errors import DataError
 from kit.knowledge import japanese, ranking
 from kit.knowledge.corpus import Statistics, searched
+from kit.knowledge.dates import one_day
 from kit.knowledge.embedding import Vectors
 from kit.knowledge.files import check_readers
 from kit.knowledge.rows import Row, chunk_of, readers_of
@@ -25,8 +27,11 @@ class Scope:
     Attributes:
         user: Reader name; "" is a member of ``everyone`` only.
         documents: Only documents whose name matches this pattern (``規程/*.docx``); "" for all.
-        since: Only documents of this day or later (``2024-04-01``); those without a date are left out.
+        since: Only documents of this day or later (2024-04-01, 2024/4/1, 令和6年4月1日); those without a date are left out.
         until: Only documents of this day or earlier, likewise.
+
+    Raises:
+        DataError: The user's name cannot be one, or the days cannot be read or lie the wrong way round.
     """
 
     user: str = ""
@@ -36,6 +41,18 @@ class Scope:
 
     def __post_init__(self) -> None:
         check_readers(filter(None, [self.user]), "指定した閲覧者")
+        for end, given in (("since", self.since), ("until", self.until)):
+            if given.strip() and not one_day(given):
+                raise DataError(
+                    f"日付「{given[:40]}」を読み取れません（{end}）。", "年・月・日のそろった、実在する1日ではありません。",
+                    f'例のように指定してください: {end}="2025-04-01"（2025/4/1、令和7年4月1日 とも書けます）',
+                )
+            object.__setattr__(self, end, one_day(given))
+        if self.since > self.until > "":
+            raise DataError(
+                f"期間の始まり（{self.since}）が終わり（{self.until}）より後です。", "2つの日付が逆になっています。",
+                f'入れ替えてください: since="{self.until}", until="{self.since}"',
+            )
 
     def holds(self, readers: Iterable[str]) -> bool:
         """Tell whether the user may read what has these readers."""
@@ -63,8 +80,12 @@ def retrieve(
     rows = table.matching(words, limit, where, columns)
     if vector is not None and vector.any():
         rows += table.near(vector, limit, where, columns)
-    found = {chunk.id: (chunk, row) for row in reversed(rows) if scope.holds((chunk := chunk_of(row)).readers)}
-    return list(found.values())[::-1]  # a chunk that both indices find stands where it stood first
+    found: dict[str, tuple[Chunk, Row]] = {}
+    for row in rows:
+        chunk = chunk_of(row)
+        if scope.holds(chunk.readers):
+            found.setdefault(chunk.id, (chunk, row))
+    return list(found.values())
 
 
 def measured(found: Sequence[tuple[Chunk, Row]], statistics: Statistics, query: str, vector: Vectors | None = None) -> list[Hit]:

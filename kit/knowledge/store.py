@@ -19,7 +19,7 @@ from kit.errors import DataError
 from kit.knowledge import japanese, ranking
 from kit.knowledge.chunks import split
 from kit.knowledge.corpus import COUNTED, Corpus, Statistics
-from kit.knowledge.disk import locked, store_errors, writable
+from kit.knowledge.disk import locked, store_errors, uninterrupted, writable
 from kit.knowledge.embedding import Embedder, mismatch, read_weight, write_weight
 from kit.knowledge.erasure import certify
 from kit.knowledge.files import check_readers
@@ -165,15 +165,16 @@ class Store:
             DataError: The model cannot be used.
         """
         model = Embedder(embedder)
-        with self._writing("embed"):
+        with self._table.writing(), store_errors(self.path):  # may take hours: Ctrl-C comes through
+            self._begin("embed")
             self._tag()
             self._table.embed(model)
             self._corpus.at(self._table.version)
             self._embedder = model
 
-    def chunks(self, document: str = "") -> list[Chunk]:
-        """Return all chunks of one document or of all ("") in order, whoever may read them: for the operator, not for answers."""
-        rows = self._table.rows(["chunk"], among("document", [document]) if document else None)
+    def chunks(self, *documents: str) -> list[Chunk]:
+        """Return all chunks of some documents, or of all, in order, whoever may read them: for the operator, not for answers."""
+        rows = self._table.rows(["chunk"], among("document", documents) if documents else None)
         return sorted((chunk_of(row) for row in rows), key=lambda chunk: (chunk.document, chunk.ordinal))
 
     def remove(self, names: Sequence[str]) -> None:
@@ -287,7 +288,7 @@ class Store:
             At most ``k`` hits, best first; none where nothing matches.
 
         Raises:
-            DataError: ``as_user`` is not a valid reader name.
+            DataError: ``as_user`` is not a valid reader name, or a day is none (see ``Scope``).
         """
         weight, scope = self.weight, Scope(as_user, documents, since, until)
         hits = ranking.scored(self.candidates(query, max(CANDIDATES, k), scope, near=weight > 0), weight)
@@ -325,7 +326,7 @@ class Store:
 
     @contextmanager
     def _writing(self, change: str) -> Iterator[None]:
-        with self._table.writing(), store_errors(self.path):
+        with self._table.writing(), store_errors(self.path), uninterrupted():
             self._begin(change)
             yield
 
@@ -335,6 +336,7 @@ class Store:
         # Made at the first commit: what changes nothing leaves no state to go back to.
         self._next_tag = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self._table.version}-{change}"
 
+    @uninterrupted()
     def _commit(self, documents: Sequence[Document], replaced: Sequence[str]) -> None:
         """Write documents in the place of others in one commit, so that a kill leaves each of them whole, old or new."""
         rows = [row_of(chunk) for document in documents for chunk in split(document)]
@@ -358,6 +360,7 @@ class Store:
             self._table.tag(self._next_tag)
         self._next_tag = ""
 
+    @uninterrupted()
     def _index(self) -> None:
         self._table.index()
         self._corpus.at(self._table.version)

@@ -16,7 +16,7 @@ from typing import Any
 
 from kit.errors import RunError, StoreError
 from kit.knowledge.acknowledged import HINT, HOME, Acknowledged, version_of
-from kit.knowledge.disk import locked, refuse_network, store_errors
+from kit.knowledge.disk import locked, refuse_network, store_errors, uninterrupted
 from kit.knowledge.embedding import Embedder
 from kit.knowledge.rows import COLUMNS, Row, embedder_of, rows_of, vector_schema
 from kit.trust import checksums
@@ -234,7 +234,7 @@ class Table:
 
     def verify(self) -> checksums.Damage:
         """Compare every file with its checksum."""
-        return checksums.verify(self.acknowledged.list, HOME, but=HINT)
+        return self.acknowledged.verify()
 
     @contextmanager
     def writing(self, *, patient: bool = True) -> Iterator[bool]:
@@ -265,6 +265,7 @@ class Table:
                         return
                 raise
 
+    @uninterrupted()
     def _settle(self) -> None:
         """Make the newest acknowledged state the head, under the writers' lock; a first one where there is none."""
         if not self.acknowledged.list.exists() and not any(self.folder.glob(f"{HOME}/data/*")):
