@@ -150,9 +150,8 @@ def _ask(options: argparse.Namespace) -> Result:
 
 def _store(options: argparse.Namespace) -> Result:
     from kit.interface.project import find_project
-    from kit.interface.steps import build_store, forget_document
+    from kit.interface.steps import build_store, forget_document, project_store
     from kit.interface.widgets import Bar
-    from kit.knowledge.store import Store
     from kit.trust.durable import to_json
 
     action, folder, name = _store_words([options.action, *filter(None, (options.folder, options.name))])
@@ -166,7 +165,7 @@ def _store(options: argparse.Namespace) -> Result:
         again = (project.documents / name).exists()
         warning = f"\n△ 元のファイルが残っています。次の登録で戻るので、移すか消してください: {project.documents / name}"
         return {**to_json(erasure), "source_left": again}, f"{erasure}{warning if again else ''}"
-    store = Store(project.store)
+    store = project_store(project, model=False)
     if action == "verify":
         health = store.verify()
         return {"ok": health.ok, **to_json(health)}, str(health)

@@ -54,14 +54,14 @@ def readers_of(value: str) -> tuple[str, ...]:
     return tuple(name for name in value.split("|") if name)
 
 
-def vector_schema(schema: Any, model: "Embedder") -> Any:
-    """Return a table's schema with a column for a model's vectors at its end, in the place of another model's."""
+def vector_schema(schema: Any, model: "Embedder | None") -> Any:
+    """Return a table's schema with a column for a model's vectors at its end, in the place of another model's; without one for None."""
     import pyarrow as pa
 
-    columns = [field for field in schema if field.name != "vector"]
-    # Required: a row without a vector would be found by its words only, and nobody would know.
-    columns.append(pa.field("vector", pa.list_(pa.float32(), model.dimensions), nullable=False))
-    told = {b"embedder": model.identity.encode(), b"embedder_name": model.name.encode()}
+    columns, told = [field for field in schema if field.name != "vector"], {b"embedder": b"", b"embedder_name": b""}
+    if model:  # required: a row without a vector would be found by its words only, and nobody would know
+        columns.append(pa.field("vector", pa.list_(pa.float32(), model.dimensions), nullable=False))
+        told = {b"embedder": model.identity.encode(), b"embedder_name": model.name.encode()}
     return pa.schema(columns, metadata=(schema.metadata or {}) | told)
 
 
