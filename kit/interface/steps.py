@@ -126,7 +126,8 @@ def try_embedder(project: Project, folder: str | Path = "") -> fusion.Fusion:
     _filled(project, project_store(project, model=False))
     with _workshop(project) as place:
         with locked(project.store), store_errors(place):
-            store = Store(shutil.copytree(project.store, place / "store"))
+            counts = shutil.ignore_patterns("corpus.sqlite*")  # somebody may just be reading them; they are made anew
+            store = Store(shutil.copytree(project.store, place / "store", ignore=counts))
         model = folder_of(folder, settings.load().root) if folder else fit_embedder(store, place / "model", progress=Bar("モデルの作成"))
         embedder = Embedder(model)
         store.embed(embedder)

@@ -73,7 +73,7 @@ def embedder_of(schema: Any) -> tuple[str, str]:
 
 def rows_of(found: Any) -> list[Row]:
     """Return the rows of an Arrow table; a vector stays an array, because lists of numbers take their time."""
-    if "vector" not in found.column_names:
+    if "vector" not in found.column_names or not len(found):  # no shape can be told of nothing
         return list(found.to_pylist())
     vectors = found["vector"].combine_chunks().flatten().to_numpy().reshape(len(found), -1)
     return [row | {"vector": vector} for row, vector in zip(found.drop_columns(["vector"]).to_pylist(), vectors, strict=True)]
