@@ -28,6 +28,7 @@ from kit.interface.steps import (
     open_run as open_run,
     open_store as open_store,
     reading_report as reading_report,
+    try_embedder as try_embedder,
 )
 from kit.interface.templates import init as init
 from kit.interface.widgets import Bar as Bar, form as form

@@ -176,6 +176,13 @@ def test_vectors_find_what_words_do_not_and_count_only_with_a_weight(store):
     assert store.keyword_search(query, k=5)[0].parts is None
 
 
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_question_whose_words_no_text_holds_finds_nothing_or_what_is_near(store, weight):
+    store.weigh(weight)
+    assert names(store.search("休み"))[:1] == ["leave.txt"] * (weight > 0)
+    assert store.search("桜") == store.keyword_search("休み") == []
+
+
 def test_vectors_open_no_text_to_those_who_may_not_read_it(store):
     store.weigh(5.0)
     assert "salary.txt" not in names(store.search("出張の報酬", k=50))
@@ -230,6 +237,19 @@ def test_new_vectors_take_the_place_of_the_old_and_can_be_taken_back(store, othe
         store.weigh(1.0)
     assert names(store.search("出張の日当")) == ["travel.txt"]  # by words alone, for these vectors are the first model's
     assert Store(store.path, embedder=model).add([document("new.txt", LEAVE)]).new == 1
+    assert store.verify().ok
+
+
+def test_vectors_are_taken_away_and_those_that_are_right_stay(store, model):
+    tags = store.tags()
+    store.embed(model)
+    store.embed(Embedder(model))
+    assert store.tags() == tags
+    store.embed(None)
+    assert (store.weight, len(store), store.tags()[-1][-5:]) == (0.0, 3, "embed")
+    assert Store(store.path).add([document("new.txt", LEAVE + TRAVEL)]).new == 1
+    store.embed(None)
+    assert len(store.tags()) == len(tags) + 2
     assert store.verify().ok
 
 

@@ -11,8 +11,8 @@ from kit.records import Case, Chunk, Evidence, Hit, Parts, Place
 class Scripted:
     """A store whose words put the gold text second by a tenth (equal scores go by name, the wrong one first), and whose vectors favour it in some questions."""
 
-    def __init__(self, favoured):
-        self.favoured, self.weights = favoured, []
+    def __init__(self, favoured, gold="{}.txt".format):
+        self.favoured, self.weights, self.gold = favoured, [], gold
 
     def weigh(self, weight):
         self.weights.append(weight)
@@ -20,7 +20,7 @@ class Scripted:
     def candidates(self, question, limit, scope, *, near=False):
         likeness = 1.0 if self.favoured(int(question)) else 0.0
         wrong = Hit(chunk("!.txt"), 0.0, 0, Parts(1.0, 0.0, 0.0, 0.0, 0.0 if not near else 1.0 - likeness))
-        gold = Hit(chunk(f"{question}.txt"), 0.0, 0, Parts(0.9, 0.0, 0.0, 0.0, likeness if near else 0.0))
+        gold = Hit(chunk(self.gold(int(question))), 0.0, 0, Parts(0.9, 0.0, 0.0, 0.0, likeness if near else 0.0))
         return [wrong, gold]
 
 
@@ -37,7 +37,7 @@ def test_a_weight_that_helps_is_the_least_of_the_best_and_is_kept():
     fusion = fit_weight(store, cases(40))
     assert (fusion.weight, fusion.tried, fusion.gain, fusion.low, fusion.questions) == (0.2, 0.2, 0.5, 0.5, 40)
     assert store.weights[-1] == 0.2
-    assert "重み 0.2" in fusion._repr_html_()
+    assert "重み 0.2 で使います" in fusion._repr_html_()
 
 
 @pytest.mark.parametrize("favoured", [lambda n: False, lambda n: n % 20 == 0])
@@ -47,6 +47,16 @@ def test_a_weight_that_does_not_surely_help_is_zero(favoured):
     assert fusion.weight == store.weights[-1] == 0.0
     assert fusion.low <= 0.0
     assert "使いません" in fusion._repr_html_()
+
+
+@pytest.mark.parametrize("documents", [1, 2])
+def test_few_documents_decide_nothing_by_themselves(documents):
+    """Resampling one document gives the same mean all the time, however few of its questions gained."""
+    asked = [Case(case.id, case.question, case.answers, (Evidence(f"{n % documents}.txt"),)) for n, case in enumerate(cases(40))]
+    store = Scripted(lambda n: n in (0, 1, 10, 11), gold=lambda n: f"{n % documents}.txt")
+    fusion = fit_weight(store, asked)
+    assert fusion.weight == 0.0 and fusion.tried > 0
+    assert fusion.low <= 0.0 < fusion.gain < fusion.high
 
 
 def test_too_few_questions_and_those_without_evidence_do_not_count():

@@ -23,7 +23,7 @@ SURFACE = [
     "answers", "arms", "ask", "attribute", "best_replay", "build_store", "calibrate", "check", "compare_depths", "connect",
     "corpus_map", "cost", "decide", "decided_run", "depth_chart", "evaluate", "find_project", "fit_embedder", "fit_weight", "form", "give_feedback", "init", "inspect_model", "kpi_chart", "load",
     "load_chart", "load_test", "local_models", "map_chart", "measure_recall", "open_run", "open_store", "propose", "read_cases", "read_criteria", "read_decision", "read_development",
-    "read_evaluation", "read_feedback", "read_prices", "reading_report", "recommend", "rehearse", "running", "scenario", "seal", "serve", "settings", "show", "trace_chart", "train_tiny", "write_summary",
+    "read_evaluation", "read_feedback", "read_prices", "reading_report", "recommend", "rehearse", "running", "scenario", "seal", "serve", "settings", "show", "trace_chart", "train_tiny", "try_embedder", "write_summary",
 ]  # fmt: skip
 LIGHT = {"yaml", "numpy", "aiohttp", "yarl", "fastjsonschema"}
 """Third parties that may be imported with their module; every other one only inside functions."""

@@ -150,9 +150,8 @@ def _ask(options: argparse.Namespace) -> Result:
 
 def _store(options: argparse.Namespace) -> Result:
     from kit.interface.project import find_project
-    from kit.interface.steps import build_store, forget_document
+    from kit.interface.steps import build_store, forget_document, project_store
     from kit.interface.widgets import Bar
-    from kit.knowledge.store import Store
     from kit.trust.durable import to_json
 
     action, folder, name = _store_words([options.action, *filter(None, (options.folder, options.name))])
@@ -162,11 +161,13 @@ def _store(options: argparse.Namespace) -> Result:
         text = f"{added}\nRAGストア: {len(store.documents())} 文書、{len(store)} 断片"
         return {**to_json(added), "chunks": len(store)}, text
     if action == "forget":
+        kept = project.embedder.exists()
         erasure = forget_document(project, name)
+        fitted = "\n△ 自社文書から作った埋め込みモデルは、消した文書の語を含むので外しました。ノートブック 02 で作り直せます。"
         again = (project.documents / name).exists()
         warning = f"\n△ 元のファイルが残っています。次の登録で戻るので、移すか消してください: {project.documents / name}"
-        return {**to_json(erasure), "source_left": again}, f"{erasure}{warning if again else ''}"
-    store = Store(project.store)
+        return {**to_json(erasure), "source_left": again}, f"{erasure}{fitted if kept and not project.embedder.exists() else ''}{warning if again else ''}"
+    store = project_store(project, model=False)
     if action == "verify":
         health = store.verify()
         return {"ok": health.ok, **to_json(health)}, str(health)

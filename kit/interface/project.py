@@ -57,6 +57,11 @@ class Project:
         return self.folder / ".kit" / "store"
 
     @property
+    def embedder(self) -> Path:
+        """The file that names the embedding model whose vectors the store has; fitted models lie beside it."""
+        return self.folder / ".kit" / "embedder" / "kept.json"
+
+    @property
     def feedback(self) -> Path:
         """The file of what people said of answers."""
         return self.folder / ".kit" / "feedback.jsonl"

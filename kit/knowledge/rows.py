@@ -52,14 +52,14 @@ def readers_of(value: str) -> tuple[str, ...]:
     return tuple(name for name in value.split("|") if name)
 
 
-def vector_schema(schema: Any, model: "Embedder") -> Any:
-    """Return a table's schema with a column for a model's vectors at its end, in the place of another model's."""
+def vector_schema(schema: Any, model: "Embedder | None") -> Any:
+    """Return a table's schema with a column for a model's vectors at its end, in the place of another model's; without one for None."""
     import pyarrow as pa
 
-    columns = [field for field in schema if field.name != "vector"]
-    # Required: a row without a vector would be found by its words only, and nobody would know.
-    columns.append(pa.field("vector", pa.list_(pa.float32(), model.dimensions), nullable=False))
-    told = {b"embedder": model.identity.encode(), b"embedder_name": model.name.encode()}
+    columns, told = [field for field in schema if field.name != "vector"], {b"embedder": b"", b"embedder_name": b""}
+    if model:  # required: a row without a vector would be found by its words only, and nobody would know
+        columns.append(pa.field("vector", pa.list_(pa.float32(), model.dimensions), nullable=False))
+        told = {b"embedder": model.identity.encode(), b"embedder_name": model.name.encode()}
     return pa.schema(columns, metadata=(schema.metadata or {}) | told)
 
 
@@ -71,7 +71,7 @@ def embedder_of(schema: Any) -> tuple[str, str]:
 
 def rows_of(found: Any) -> list[Row]:
     """Return the rows of an Arrow table; a vector stays an array, because lists of numbers take their time."""
-    if "vector" not in found.column_names:
+    if "vector" not in found.column_names or not len(found):  # no shape can be told of nothing
         return list(found.to_pylist())
     vectors = found["vector"].combine_chunks().flatten().to_numpy().reshape(len(found), -1)
     return [row | {"vector": vector} for row, vector in zip(found.drop_columns(["vector"]).to_pylist(), vectors, strict=True)]

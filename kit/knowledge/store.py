@@ -77,9 +77,10 @@ class Store:
         return {name: content for name, (content, _) in self._known().items()}
 
     def fingerprint(self) -> str:
-        """Return a hash of what the store holds and who may read it: names, contents, readers."""
+        """Return a hash of what the store holds, who may read it, and the vectors that count: what searching depends on."""
         known = sorted((name, content, sorted(readers)) for name, (content, readers) in self._known().items())
-        return hashlib.sha256(json.dumps(known, ensure_ascii=False).encode()).hexdigest()
+        near = [(*self._table.embedder, self.weight)] * (self.weight > 0)
+        return hashlib.sha256(json.dumps([*known, *near], ensure_ascii=False).encode()).hexdigest()
 
     def add(self, documents: Iterable[Document], *, progress: Callable[[Document], None] | None = None) -> Added:
         """Add documents; what is there with the same content and readers is skipped, a changed one is replaced.
@@ -153,24 +154,25 @@ class Store:
                 self._table.acknowledged.dismiss()
         return replace(added, removed=gone)
 
-    def embed(self, embedder: str | Path) -> None:
+    def embed(self, embedder: str | Path | Embedder | None) -> None:
         """Give every chunk a vector of this model, in the place of another's, and search with it from now on.
 
-        The weight of the vectors is 0 until ``kit.fit_weight`` has shown that they help.
+        Vectors that are this model's already stay. Their weight is 0 until ``kit.fit_weight`` has shown that they help.
 
         Args:
-            embedder: Folder of the embedding model.
+            embedder: The embedding model or its folder; None takes the vectors away.
 
         Raises:
             DataError: The model cannot be used.
         """
-        model = Embedder(embedder)
-        with self._table.writing(), store_errors(self.path):  # may take hours: Ctrl-C comes through
-            self._begin("embed")
-            self._tag()
-            self._table.embed(model)
-            self._corpus.at(self._table.version)
-            self._embedder = model
+        model = Embedder(embedder) if isinstance(embedder, (str, Path)) else embedder
+        if self._table.embedder[0] != (model.identity if model else ""):
+            with self._table.writing(), store_errors(self.path):  # may take hours: Ctrl-C comes through
+                self._begin("embed")
+                self._tag()
+                self._table.embed(model)
+                self._corpus.at(self._table.version)
+        self._embedder = model
 
     def chunks(self, *documents: str) -> list[Chunk]:
         """Return all chunks of some documents, or of all, in order, whoever may read them: for the operator, not for answers."""

@@ -122,8 +122,8 @@ class Table:
             merge.when_not_matched_by_source_delete(among("document", documents)).execute(list(rows))
         self.acknowledged.sync()
 
-    def embed(self, model: Embedder) -> None:
-        """Give every row a vector of this model, in one commit."""
+    def embed(self, model: Embedder | None) -> None:
+        """Give every row a vector of this model, or none at all, in one commit."""
         self._table.checkout_latest()
         self._overwrite(vector_schema(self._table.schema, model), model)
 
@@ -204,7 +204,7 @@ class Table:
             return len(before)
 
     def _overwrite(self, schema: Any, model: Embedder | None = None) -> None:
-        """Write all rows anew in one commit, with their vectors or with those of a model, and then the indices."""
+        """Write all rows anew in one commit, with their vectors as far as the schema has any or with those of a model, and then the indices."""
         import pyarrow as pa
 
         columns = [name for name in schema.names if not (model and name == "vector")]
