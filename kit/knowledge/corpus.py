@@ -231,7 +231,7 @@ def searched(chunk: Chunk, words: str) -> Text:
 
     Args:
         chunk: The chunk.
-        words: Its row's words, a line for each part.
+        words: Its row's words, a line for each part and one for the index.
     """
     letters = [japanese.normalise(part) for part in parts_of(chunk.title, chunk.place.headings, chunk.text)]
-    return Text([line.split(" ") if line else [] for line in words.split("\n")], letters)
+    return Text([line.split(" ") if line else [] for line in words.split("\n")[:-1]], letters)

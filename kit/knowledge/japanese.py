@@ -7,7 +7,7 @@ character 1-2-grams in one BM25 ranks JSQuAD better than either alone (DECISIONS
 import re
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -34,6 +34,30 @@ def words(text: str) -> list[str]:
     return [word for morpheme in _morphemes(text) for word in morpheme.normalized_form().lower().split()]
 
 
+def words_and_marks(text: str) -> tuple[list[str], set[str]]:
+    """Return the content words of a normalised text, and marks by which the index finds it, too.
+
+    Those are the short units (Sudachi's A mode) of its longer words, ``+有給`` and ``+休暇`` of 年次有給休暇, and the numbers of its
+    words' synonym groups: 年休 has the same one.
+    """
+    from sudachipy import SplitMode
+
+    found: list[str] = []
+    marks: set[str] = set()
+    for morpheme in _morphemes(text):
+        found += morpheme.normalized_form().lower().split()
+        if len(units := morpheme.split(SplitMode.A)) > 1:
+            marks.update(f"+{unit.normalized_form().lower()}" for unit in units if unit.part_of_speech()[1] != "数詞")
+        marks.update(f"#{group}" for group in _groups(morpheme))
+    return found, marks
+
+
+def _groups(morpheme: Any) -> Sequence[int]:
+    """Return the numbers of a morpheme's synonym groups: none for numbers and pronouns, 「どちら」 is no word to look for."""
+    groups: Sequence[int] = morpheme.synonym_group_ids()
+    return () if groups and {"数詞", "代名詞"} & set(morpheme.part_of_speech()[:2]) else groups
+
+
 def _morphemes(text: str) -> Iterator[Any]:
     """Cut a text into morphemes and leave out those without content."""
     for start in range(0, len(text), _SUDACHI_LIMIT):
@@ -44,15 +68,8 @@ def _morphemes(text: str) -> Iterator[Any]:
 
 @lru_cache(maxsize=1024)
 def synonym_groups(text: str) -> dict[str, frozenset[int]]:
-    """Return the words of a text (as in ``words``) with the numbers of their synonym groups in Sudachi's dictionary.
-
-    Numbers and pronouns are in none: 「どちら」 is no word to look for.
-    """
-    found: dict[str, frozenset[int]] = {}
-    for morpheme in _morphemes(normalise(text)):
-        meant = not {"数詞", "代名詞"} & set(morpheme.part_of_speech()[:2])
-        found[morpheme.normalized_form().lower()] = frozenset(morpheme.synonym_group_ids() if meant else ())
-    return found
+    """Return the words of a text (as in ``words``) with the numbers of their synonym groups in Sudachi's dictionary."""
+    return {morpheme.normalized_form().lower(): frozenset(_groups(morpheme)) for morpheme in _morphemes(normalise(text))}
 
 
 def units(word: str) -> list[str]:

@@ -77,7 +77,11 @@ def retrieve(
         return []
     where = scope.filter(table, readable)
     columns = ["words", "chunk"] if vector is None else ["words", "chunk", "vector"]
-    rows = table.matching(words, limit, where, columns)
+    idf = dict(zip(words, statistics.idfs([f"w:{word}" for word in words]), strict=True))
+    unheld = [word for word in words if idf[word] >= statistics.idf("")]  # by any chunk
+    rows = table.matching([*words, *_marks(unheld)], limit, where, columns)
+    if len(rows) < limit:
+        rows += table.matching(_marks(words), limit, where, columns)
     if vector is not None and vector.any():
         rows += table.near(vector, limit, where, columns)
     found: dict[str, tuple[Chunk, Row]] = {}
@@ -86,6 +90,11 @@ def retrieve(
         if scope.holds(chunk.readers):
             found.setdefault(chunk.id, (chunk, row))
     return list(found.values())
+
+
+def _marks(words: Iterable[str]) -> list[str]:
+    """Return what finds words in other words: 年休 and 有給休暇 in 年次有給休暇."""
+    return list(dict.fromkeys(mark for word in words for mark in (f"+{word}", *sorted(japanese.words_and_marks(word)[1]))))
 
 
 def measured(found: Sequence[tuple[Chunk, Row]], statistics: Statistics, query: str, vector: Vectors | None = None) -> list[Hit]:

@@ -32,11 +32,12 @@ def parts_of(title: str, headings: Sequence[str], text: str) -> list[str]:
 def row_of(chunk: Chunk) -> Row:
     """Return a chunk as the table takes it, without a vector."""
     parts = parts_of(chunk.title, chunk.place.headings, chunk.text)
+    found = [japanese.words_and_marks(japanese.normalise(part)) for part in parts]
     return {
         **{name: getattr(chunk, name) for name in ("id", "document_id", "document", "date")},
         "readers": f"|{'|'.join(chunk.readers)}|" if chunk.readers else "",
-        # A line for each part, as ``corpus.searched`` reads them.
-        "words": "\n".join(" ".join(japanese.words(japanese.normalise(part))) for part in parts),
+        # A line for each part, as ``corpus.searched`` reads them, and one of marks for the index alone.
+        "words": "\n".join([*(" ".join(words) for words, _ in found), " ".join(sorted(set().union(*(marks for _, marks in found))))]),
         "chunk": json.dumps(to_json(chunk), ensure_ascii=False),
     }
 
