@@ -16,7 +16,6 @@ from kit.knowledge import embedding
 from kit.knowledge.disk import locked
 from kit.knowledge.embedding import Embedder
 from kit.knowledge.fitting import fit_embedder
-from kit.trust.durable import write_atomically
 from tests.projects import CRITERIA
 
 ASKED = {
