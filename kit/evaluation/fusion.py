@@ -41,8 +41,8 @@ class Fusion:
             verdict = f"検索が良くなるので、このモデルのベクトルを重み {self.weight:g} で使います。"
         found = f"選ぶための半分では、{WEIGHTS[1]:g}〜{WEIGHTS[-1]:g} のどの重みも、言葉だけの検索を上回りませんでした。"
         if self.tried:
-            gain = f"{self.gain:+.3f}（95% 区間 {self.low:+.3f}〜{self.high:+.3f}、下限が 0 を超えれば使う）"
-            found = f"選ぶための半分で最も良かった重み {self.tried:g} を残りの半分で確かめると、平均逆順位の変化は {gain} でした。"
+            gain = f"平均逆順位の変化は {self.gain:+.3f} でした（95% 区間 {self.low:+.3f}〜{self.high:+.3f}、下限が 0 を超えれば使います）。"
+            found = f"選ぶための半分で最も良かった重み {self.tried:g} を残りの半分で確かめると、{gain}"
         return views.paragraphs(verdict, f"根拠の分かる開発用質問 {self.questions} 問で試しました。{found}")
 
 
