@@ -166,3 +166,11 @@ def test_the_words_of_a_question_are_found_in_a_text(text, question, marked):
 def test_marks_stay_in_place_in_a_long_text():
     text = "長い文。" * 4000 + "日当は3,000円"
     assert japanese.matched(text, "日当") == [(16000, 16002)]
+
+
+def test_marks_are_short_units_and_synonym_groups():
+    words, marks = japanese.words_and_marks("年次有給休暇を12日")
+    assert words == japanese.words("年次有給休暇を12日")
+    assert {"+年次", "+有給", "+休暇"} < marks
+    assert any(mark.startswith("#") for mark in marks & japanese.words_and_marks("年休")[1])
+    assert japanese.words_and_marks("どちらか12")[1] == set()  # no word to look for

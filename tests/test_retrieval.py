@@ -68,3 +68,24 @@ def test_a_search_finds_by_any_way_of_writing_and_does_not_find_what_lies_outsid
     assert found(since="R5.4.2", until="20250331") == {"2024"}
     with pytest.raises(DataError, match="yesterday"):
         store.search("出張の日当", since="yesterday")
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("rules"))
+    texts = ["年次有給休暇は4月に付与する。", "労働時間は8時間とする。", "消費税率は10%とする。"]
+    store.add([make_document(f"{i}.txt", text) for i, text in enumerate(texts)])
+    store.add([replace(make_document("hr.txt", "役員の年次有給休暇は別に定める。"), readers=("hr",))])
+    return store
+
+
+@pytest.mark.parametrize(
+    ("query", "found"), [("有給休暇", "0.txt"), ("年休", "0.txt"), ("労働", "1.txt"), ("消費税", "2.txt")], ids=str
+)
+def test_a_word_is_found_in_longer_words_and_by_its_synonyms(rules, query, found):
+    assert [hit.chunk.document for hit in rules.search(query)] == [found]
+
+
+def test_marks_are_not_words(rules):
+    assert rules.search("+有給 #1293") == rules.search("有給 1293")
+    assert rules.statistics().idf("w:有給") == rules.statistics().idf("")
