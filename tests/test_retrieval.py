@@ -89,3 +89,8 @@ def test_a_word_is_found_in_longer_words_and_by_its_synonyms(rules, query, found
 def test_marks_are_not_words(rules):
     assert rules.search("+有給 #1293") == rules.search("有給 1293")
     assert rules.statistics().idf("w:有給") == rules.statistics().idf("")
+
+
+def test_the_baseline_finds_words_as_they_are(rules):
+    assert rules.keyword_search("年休") == []
+    assert [hit.chunk.document for hit in rules.keyword_search("年次有給休暇")] == ["0.txt"]

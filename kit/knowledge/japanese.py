@@ -34,22 +34,14 @@ def words(text: str) -> list[str]:
     return [word for morpheme in _morphemes(text) for word in morpheme.normalized_form().lower().split()]
 
 
-def words_and_marks(text: str) -> tuple[list[str], set[str]]:
-    """Return the content words of a normalised text, and marks by which the index finds it, too.
+@lru_cache(maxsize=1 << 16)
+def marks(word: str) -> frozenset[str]:
+    """Return by what the index finds a word, too.
 
-    Those are the short units (Sudachi's A mode) of its longer words, ``+有給`` and ``+休暇`` of 年次有給休暇, and the numbers of its
-    words' synonym groups: 年休 has the same one.
+    Those are the short units (Sudachi's A mode) of a longer one, ``+有給`` and ``+休暇`` of 年次有給休暇, and the numbers of its synonym
+    groups: 年休 has the same one.
     """
-    from sudachipy import SplitMode
-
-    found: list[str] = []
-    marks: set[str] = set()
-    for morpheme in _morphemes(text):
-        found += morpheme.normalized_form().lower().split()
-        if len(units := morpheme.split(SplitMode.A)) > 1:
-            marks.update(f"+{unit.normalized_form().lower()}" for unit in units if unit.part_of_speech()[1] != "数詞")
-        marks.update(f"#{group}" for group in _groups(morpheme))
-    return found, marks
+    return frozenset([*(f"+{unit}" for unit in units(word)), *(f"#{group}" for found in _morphemes(word) for group in _groups(found))])
 
 
 def _groups(morpheme: Any) -> Sequence[int]:

@@ -68,9 +68,12 @@ class Scope:
 
 
 def retrieve(
-    table: Table, statistics: Statistics, query: str, limit: int, scope: Scope, vector: Vectors | None = None
+    table: Table, statistics: Statistics, query: str, limit: int, scope: Scope, vector: Vectors | None = None, *, plain: bool = False
 ) -> list[tuple[Chunk, Row]]:
-    """Return the ``limit`` best chunks that hold any word of the query, and as many that are near a vector, with their rows."""
+    """Return the ``limit`` best chunks that hold any word of the query, and as many that are near a vector, with their rows.
+
+    Where a word is in no chunk, or few are found, they may hold it in a longer word, or one that means the same, unless ``plain``.
+    """
     words = dict.fromkeys(token[2:] for token in japanese.query(query) if token.startswith("w:"))
     readable = [value for value in statistics.readers if scope.holds(readers_of(value))]
     if not (words and readable):
@@ -79,8 +82,8 @@ def retrieve(
     columns = ["words", "chunk"] if vector is None else ["words", "chunk", "vector"]
     idf = dict(zip(words, statistics.idfs([f"w:{word}" for word in words]), strict=True))
     unheld = [word for word in words if idf[word] >= statistics.idf("")]  # by any chunk
-    rows = table.matching([*words, *_marks(unheld)], limit, where, columns)
-    if len(rows) < limit:
+    rows = table.matching([*words, *_marks([] if plain else unheld)], limit, where, columns)
+    if len(rows) < limit and not plain:
         rows += table.matching(_marks(words), limit, where, columns)
     if vector is not None and vector.any():
         rows += table.near(vector, limit, where, columns)
@@ -94,7 +97,7 @@ def retrieve(
 
 def _marks(words: Iterable[str]) -> list[str]:
     """Return what finds words in other words: 年休 and 有給休暇 in 年次有給休暇."""
-    return list(dict.fromkeys(mark for word in words for mark in (f"+{word}", *sorted(japanese.words_and_marks(word)[1]))))
+    return list(dict.fromkeys(mark for word in words for mark in (f"+{word}", *sorted(japanese.marks(word)))))
 
 
 def measured(found: Sequence[tuple[Chunk, Row]], statistics: Statistics, query: str, vector: Vectors | None = None) -> list[Hit]:

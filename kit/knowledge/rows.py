@@ -32,12 +32,13 @@ def parts_of(title: str, headings: Sequence[str], text: str) -> list[str]:
 def row_of(chunk: Chunk) -> Row:
     """Return a chunk as the table takes it, without a vector."""
     parts = parts_of(chunk.title, chunk.place.headings, chunk.text)
-    found = [japanese.words_and_marks(japanese.normalise(part)) for part in parts]
+    words = [japanese.words(japanese.normalise(part)) for part in parts]
+    marks = {mark for word in {word for line in words for word in line} for mark in japanese.marks(word)}
     return {
         **{name: getattr(chunk, name) for name in ("id", "document_id", "document", "date")},
         "readers": f"|{'|'.join(chunk.readers)}|" if chunk.readers else "",
         # A line for each part, as ``corpus.searched`` reads them, and one of marks for the index alone.
-        "words": "\n".join([*(" ".join(words) for words, _ in found), " ".join(sorted(set().union(*(marks for _, marks in found))))]),
+        "words": "\n".join(map(" ".join, [*words, sorted(marks)])),
         "chunk": json.dumps(to_json(chunk), ensure_ascii=False),
     }
 

@@ -308,7 +308,7 @@ class Store:
 
     def keyword_search(self, query: str, *, k: int = 1, as_user: str = "") -> list[Hit]:
         """Find chunks as a plain full-text search does: the index's own ranking, nothing on top (the baseline)."""
-        found = retrieve(self._table, self.statistics(), query, k, Scope(as_user))
+        found = retrieve(self._table, self.statistics(), query, k, Scope(as_user), plain=True)
         return [Hit(chunk, row["_score"], rank) for rank, (chunk, row) in enumerate(found, 1)]
 
     def statistics(self) -> Statistics:
