@@ -25,8 +25,8 @@ def read_csv(data: bytes, stem: str) -> Reading:
     mark = max(",\t;", key=text[:20000].count)
     records, lost = _records(list(io.StringIO(text)), mark)
     if lost:
-        numbers = "、".join(map(str, lost[:5])) + "など" * (len(lost) > 5)
-        doubts += (f'引用符「"」が正しく閉じていない行（{numbers}行目）は、その1行を1件として読みました。',)
+        numbers = "、".join(map(str, lost[:5])) + "行目" + "など" * (len(lost) > 5)
+        doubts += (f'引用符「"」が正しく閉じていない行（{numbers}）は、その1行を1件として読みました。',)
     grid = [[squeeze(cell) for cell in record] for record in records] or [[]]
     width = max(len(row) for row in grid)
     # Lines above the header (a title, a date) fill few columns.
