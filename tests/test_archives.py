@@ -61,6 +61,18 @@ def test_locked_members_are_said_and_a_zip_of_nothing_else_is_a_problem():
     assert parse("a.zip", bytes(data)).problem == f"a.txt: {worker.LOCKED}"
 
 
+def test_members_that_point_outside_and_links_are_not_opened_and_are_said():
+    link = zipfile.ZipInfo("link.txt")
+    link.external_attr = 0o120777 << 16
+    buffer = io.BytesIO(packed(**dict.fromkeys(("../a.txt", "b/../../b.txt", "/etc/c.txt", "C:\\d.txt", "第1..2版.txt"), "本文")))
+    with zipfile.ZipFile(buffer, "a") as package:
+        package.writestr(link, "第1..2版.txt")
+    reading = parse("a.zip", buffer.getvalue())
+    assert placed(reading) == [("本文", ("第1..2版.txt",))]
+    names = ("../a.txt", "/etc/c.txt", "C:\\d.txt", "b/../../b.txt", "link.txt")
+    assert reading.doubts == tuple(f"{name}: {archives.OUTSIDE}" for name in names)
+
+
 def test_archives_in_archives_end_somewhere():
     inner = packed(**{"a.txt": "底"})
     for level in range(archives.MAX_DEPTH - 1):
@@ -78,6 +90,15 @@ def test_a_mail_is_its_head_its_text_and_what_is_attached():
     assert texts[-1] == "出張の旅費を改めました。"
     assert placed(reading)[-1] == ("役職: 部長 / 日当: 3000", ("日当.csv",))
     assert "x.exe: 対応していない形式" in reading.doubts[0]
+
+
+def test_a_long_subject_and_a_long_sender_stay_apart():
+    message = EmailMessage()
+    message["Subject"] = "夏季休業期間中の連絡体制と入館手続についてのお知らせ"
+    message["From"] = "総務部 業務支援課 山田太郎 <soumu-gyomu@example.co.jp>"
+    message.set_content("本文です。")
+    texts = [text for text, _ in placed(parse("a.eml", message.as_bytes()))]
+    assert texts == [f"件名: {message['Subject']}", f"差出人: {message['From']}", "本文です。"]
 
 
 def test_a_forwarded_mail_and_a_mail_in_html_are_read():

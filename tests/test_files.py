@@ -183,3 +183,14 @@ def test_readers_as_argument(folder):
 def test_the_date_comes_with_the_document(folder):
     (read,) = load(folder("規程_R6.4.1.csv", "品名,数量\n机,12\n椅子,3\n"))
     assert read.date == "2024-04-01"
+
+
+def test_a_file_that_goes_while_the_folder_is_read_is_called_gone(tmp_path):
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (tmp_path / name).write_text("本文")
+    documents = load(tmp_path)
+    next(documents)
+    (tmp_path / "b.txt").unlink()
+    gone, there = documents
+    assert gone.problem.startswith("読み込みの途中でなくなりました")
+    assert there.problem == ""

@@ -1,5 +1,7 @@
 """Markdown and HTML."""
 
+import re
+
 import pytest
 
 from kit.knowledge.worker import parse
@@ -101,3 +103,42 @@ def test_html_layout_tables_keep_the_table_inside():
 def test_html_header_of_an_article_is_text():
     source = "<header>社名</header><main><article><header><h1>休暇</h1></header><p>年20日。</p></article></main>"
     assert paths(parse("a.html", source.encode())) == [("休暇", ("休暇",)), ("年20日。", ("休暇",))]
+
+
+def test_html_navigation_by_class_id_or_role_is_left_out_and_named():
+    source = """<div class="nav menu"><a>製品</a></div><div id="breadcrumb">ホーム > 規程</div><p>本文だけです。</p>
+    <aside><a>関連ページ</a></aside><ul class="pager"><li><a>次へ</a></li></ul><div role="navigation"><a>目次</a></div>"""
+    reading = parse("a.html", source.encode())
+    assert lines(reading) == ["本文だけです。"]
+    assert reading.doubts == ("ナビゲーションとみて本文から除きました: 「製品」「ホーム > 規程」「関連ページ」「次へ」。",)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        '<div class="sidebar">連絡先 内線1234</div>',  # no link
+        '<div id="footer"><p>本社は東京です。</p><a>地図</a></div>',  # a sentence
+        '<aside>前日までに出す<a>様式</a></aside>',  # more text than link
+        '<ul class="submenus"><li><a>様式</a></li></ul>',  # a word of its own
+    ],
+)
+def test_html_text_under_a_name_of_navigation_stays(kept):
+    with_it = parse("a.html", f"<p>本文。</p>{kept}".encode())
+    assert "".join(lines(with_it)) == "本文。" + "".join(re.findall(r">([^<]+)<", kept))
+    assert with_it.doubts == ()
+
+
+def test_html_page_that_is_nothing_but_links_keeps_them():
+    source = '<body class="menu"><h1>様式集</h1><ul class="menu"><li><a>旅費</a></li><li><a>休暇</a></li></ul></body>'
+    assert lines(parse("a.html", source.encode())) == ["様式集", "旅費", "休暇"]
+
+
+def test_html_article_stays_apart_from_its_text_where_the_source_breaks_before_a_full_width_space():
+    source = "<div>（目的）</div><div><b>第一条</b>\n<a></a>\n　この規則は、手当を\n定める。</div>"
+    reading = parse("a.html", source.encode())
+    assert paths(reading)[-1] == ("第一条 この規則は、手当を定める。", ("第一条(目的)",))
+
+
+def test_a_list_with_blank_lines_keeps_its_numbers_beside_the_text():
+    assert lines(parse("a.md", "1. 申請する。\n\n   控えを残す。\n\n2. 待つ。\n".encode())) == ["1. 申請する。", "控えを残す。", "2. 待つ。"]
+    assert lines(parse("a.html", "<ol><li>申請<p>控え</p></li></ol>".encode())) == ["1. 申請", "控え"]

@@ -200,6 +200,17 @@ def test_docx_prints_automatic_numbers():
     ]  # fmt: skip
 
 
+def test_docx_shaded_first_row_heads_even_two_columns_and_equal_cells_stay():
+    document = docx.Document()
+    table = document.add_table(rows=2, cols=2)
+    for cell, text in zip(table.rows[0].cells, ["本標準", "国際標準"], strict=True):
+        cell.text = text
+        cell._tc.get_or_add_tcPr().append(parse_xml(f'<w:shd {nsdecls("w")} w:fill="D9E2F3"/>'))
+    for cell in table.rows[1].cells:
+        cell.text = "Agent"
+    assert lines(parse("a.docx", saved(document))) == ["本標準: Agent / 国際標準: Agent"]
+
+
 def test_docx_frame_of_one_cell_is_text_not_a_table():
     document = docx.Document()
     cell = document.add_table(rows=1, cols=1).cell(0, 0)

@@ -175,6 +175,29 @@ def test_pairs_are_label_and_value_and_nothing_is_lost_without_a_header():
     assert texts.table_rows([]) == []
 
 
+@pytest.mark.parametrize(
+    ("grid", "first"),
+    [
+        ([["品目", "在庫"], ["りんご", "2"]], "品目: りんご / 在庫: 2"),  # a word that heads columns
+        ([["拠点", "従業員"], ["東京", "10人"], ["大阪", "5人"], ["福岡", "1,005人"]], "拠点: 東京 / 従業員: 10人"),
+        ([["氏名", "山田"], ["年齢", "35"]], "氏名: 山田"),
+        ([["社名", "甲社"], ["電話", "03-1111"], ["FAX", "03-2222"], ["内線", "03"]], "社名: 甲社"),  # no amounts
+        ([["社名", "甲社"], ["資本金", "5億円"], ["社員", "80人"], ["年商", "9億円"]], "社名: 甲社"),  # not one unit
+        ([["東京", "10人"], ["大阪", "5人"], ["福岡", "9人"], ["仙台", "3人"]], "東京: 10人"),
+    ],
+)
+def test_two_columns_are_a_form_unless_something_heads_them(grid, first):
+    assert texts.table_rows(grid)[0][1] == first
+
+
+def test_equal_cells_stay_and_a_merged_cell_is_shown_once():
+    assert texts.labelled(["りんご", "5", "5"], ["", "", ""]) == "りんご / 5 / 5"
+    assert texts.labelled(["5", "5"], ["", ""]) == "5: 5"
+    assert texts.labelled(["2024", "10", "10"], ["年度", "金額", "金額"]) == "年度: 2024 / 金額: 10 / 金額: 10"
+    assert texts.labelled(["備考", texts.Covered("備考"), "無", "有"], [""] * 4) == "備考 / 無 / 有"
+    assert texts.labelled(["無", texts.Covered("無")], ["国内", "海外"]) == "国内: 無 / 海外: 無"
+
+
 # --- plain text -------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +230,12 @@ def test_text_goes_on_after_a_comma():
         "配布:各部長、",
         "・部員",
     ]
+
+
+def test_text_keeps_labelled_lines_apart():
+    wide = "日時：二〇二七年一月十五日の午後一時から三時まで（延長のときは四時まで）"
+    source = f"{wide}\n{wide}\n"
+    assert len(lines(parse("a.txt", source.encode()))) == 2
 
 
 def test_text_joins_a_line_that_begins_with_a_particle():

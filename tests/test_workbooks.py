@@ -121,6 +121,13 @@ def test_a_form_without_header_stays_label_and_value():
     assert rows(read(book))[:2] == [(1, "氏名: 山田太郎"), (2, "所属: 総務部")]
 
 
+def test_two_columns_take_a_header_by_the_rule_of_all_tables_and_equal_cells_stay():
+    book = openpyxl.Workbook()
+    for row in (["品目", "在庫"], ["りんご", 2], ["なし", "なし"]):
+        book.active.append(row)
+    assert rows(read(book)) == [(2, "品目: りんご / 在庫: 2"), (3, "品目: なし / 在庫: なし")]
+
+
 def test_hidden_sheets_and_uncalculated_formulas_are_said():
     book = openpyxl.Workbook()
     book.active["A1"] = "公開"
@@ -252,3 +259,21 @@ def test_csv_with_a_lost_quotation_mark_keeps_its_rows():
     reading = parse("a.csv", source.encode())
     assert len(reading.blocks) == 101
     assert "引用符" in reading.doubts[0]
+
+
+def test_csv_with_a_lost_quotation_mark_among_sound_ones():
+    source = '品名,備考\nボルト,"閉じない\nナット,5\nねじ,"二行\nの説明"\n"12" 管",細\nくぎ,5\n'
+    reading = parse("a.csv", source.encode())
+    assert [text for _, text in rows(reading)] == [
+        "品名: ボルト / 備考: 閉じない",
+        "品名: ナット / 備考: 5",
+        "品名: ねじ / 備考: 二行の説明",
+        '品名: 12" 管 / 備考: 細',
+        "品名: くぎ / 備考: 5",
+    ]
+    assert reading.doubts == ('引用符「"」が正しく閉じていない行（2、6行目）は、その1行を1件として読みました。',)
+
+
+def test_csv_keeps_equal_cells_beside_each_other():
+    reading = parse("a.csv", "りんご,5,5\nみかん,,5\n".encode())
+    assert [text for _, text in rows(reading)] == ["りんご / 5 / 5", "みかん / 5"]

@@ -2,6 +2,7 @@
 
 import io
 import re
+import stat
 import zipfile
 from collections.abc import Iterator
 from email import message_from_bytes, policy
@@ -12,6 +13,8 @@ from kit.knowledge.texts import LOCKED, file_name, squeeze
 
 MAX_DEPTH = 3
 """How deep archives may stand in one another."""
+
+OUTSIDE = "ZIPの外を指す名前かリンクなので開きません。必要な文書なら、ふつうのファイルとして入れ直してください。"
 
 OWN = ("件名.txt", "本文.txt", "本文.html")
 """Names under which a mail's own head and text come; all else is attached."""
@@ -27,7 +30,9 @@ def zip_members(data: bytes) -> Iterator[tuple[str, bytes | str]]:
     parts = [part for part in package.infolist() if not part.is_dir()]
     for part in sorted(parts, key=_member_name):
         name = _member_name(part)
-        if not re.search(r"(?:^|/)(?:\.|__MACOSX/|~\$)", name):
+        if stat.S_ISLNK(part.external_attr >> 16) or re.search(r"^(?:[A-Za-z]:)?[\\/]|(?:^|[\\/])\.\.[\\/]", name):
+            yield name, OUTSIDE
+        elif not re.search(r"(?:^|/)(?:\.|__MACOSX/|~\$)", name):
             yield name, LOCKED if part.flag_bits & 1 else package.read(part)
 
 
@@ -46,8 +51,8 @@ def mail_members(data: bytes) -> tuple[str, str, list[tuple[str, bytes]]]:
     mail = message_from_bytes(data, policy=policy.default)
     assert isinstance(mail, EmailMessage)  # of that policy
     labels = (("subject", "件名"), ("from", "差出人"), ("to", "宛先"), ("cc", "CC"), ("date", "日時"))
-    head = [f"{label}: {squeeze(str(mail[field]))}  " for field, label in labels if mail[field]]
-    members = [(OWN[0], "\n".join(head).encode())]
+    head = [f"{label}: {squeeze(str(mail[field]))}" for field, label in labels if mail[field]]
+    members = [(OWN[0], "\n\n".join(head).encode())]
     body = mail.get_body(preferencelist=("plain", "html"))
     if body is not None:
         members.append((OWN[2 if body.get_content_subtype() == "html" else 1], _payload(body)))

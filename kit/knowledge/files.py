@@ -98,6 +98,8 @@ def _document(name: str, path: Path, root: Path, readers: tuple[str, ...], worke
             data = path.read_bytes()
             digest = hashlib.sha256(data).hexdigest()
             problem = "" if data else "中身が空（0バイト）です。元のファイルをもう一度コピーしてください。"
+    except FileNotFoundError:
+        problem = "読み込みの途中でなくなりました（移動・削除・名前の変更）。もう一度実行すると、今ある文書だけを読みます。"
     except (OSError, MemoryError):
         problem = "ファイルを読み出せません。読み取りの権限、保存場所、空きメモリーを確かめてください。"
     if problem:
@@ -111,6 +113,7 @@ def _refusal(path: Path, root: Path) -> str:
     """Why a file is not even opened, "" if it is."""
     if path.name.startswith("~$"):
         return "編集中に作られる一時ファイル（~$）です。元の文書を閉じれば消えるので、対応は要りません。"
+    path.lstat()  # what has gone meanwhile is neither a link nor special
     outside = path != root and not path.resolve().is_relative_to(root.resolve())
     # What is no link but a folder here is one that may not be opened.
     if (path.is_symlink() and (path.is_dir() or outside)) or not (path.is_file() or path.is_dir()):

@@ -13,7 +13,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 from kit.knowledge import texts
-from kit.knowledge.texts import PLAIN, Line, Reading, UnreadableError, finished, outlined, squeeze, table_rows
+from kit.knowledge.texts import PLAIN, Covered, Line, Reading, UnreadableError, finished, outlined, squeeze, table_rows
 from kit.records import Block, Place
 
 MAX_UNPACKED = 500 * 1024 * 1024
@@ -168,6 +168,7 @@ class _Word:
 
     def _table(self, table: Any) -> Iterator[Line]:
         grid: list[list[str]] = []
+        fills: list[set[str]] = []
         head = 0
         for row in table.xpath("./w:tr | ./w:sdt/w:sdtContent/w:tr"):
             cells: list[str] = []
@@ -176,14 +177,17 @@ class _Word:
                 text = squeeze("\n".join(line for line, _ in self.lines(cell)))
                 if _has(properties, "vMerge") and _value(properties, "vMerge") != "restart" and grid:
                     text = "".join(grid[-1][len(cells) : len(cells) + 1])
-                cells += [text] * min(int(_value(properties, "gridSpan") or "1"), 100)
+                cells += [text, *[Covered(text)] * (min(int(_value(properties, "gridSpan") or "1"), 100) - 1)]
             head += head == len(grid) and _has(row.find(_W + "trPr"), "tblHeader")
             grid.append(cells)
+            shades = (cell.find(f"{_W}tcPr/{_W}shd") for cell in row.iterfind(_W + "tc"))
+            fills.append({"" if shade is None else shade.get(_W + "fill", "") for shade in shades} or {""})
         if all(len(set(row)) <= 1 for row in grid):  # a frame around text, not a table
             for cell in table.xpath(".//w:tc[not(.//w:tc)]"):
                 yield from ((line, PLAIN) for line, _ in self.lines(cell))
         else:
-            yield from ((line, PLAIN) for _, line in table_rows(grid, min(head, 2) or None))
+            shaded = len(fills) > 1 and not fills[0] & {"", "auto", "FFFFFF", *fills[1]}
+            yield from ((line, PLAIN) for _, line in table_rows(grid, min(head, 2) or texts.header_rows(grid) or int(shaded)))
 
 
 def _level(said: list[Any], names: list[str]) -> int:
@@ -300,7 +304,7 @@ def _shape_texts(shapes: Iterable[Any]) -> Iterator[str]:
                 for j, cell in enumerate(row.cells):
                     if cell.is_merge_origin:
                         for merged in grid[i : i + cell.span_height]:
-                            merged[j : j + cell.span_width] = [grid[i][j]] * cell.span_width
+                            merged[j : j + cell.span_width] = [grid[i][j], *[Covered(grid[i][j])] * (cell.span_width - 1)]
             yield from (line for _, line in table_rows(grid, 1 if shape.table.first_row else None))
         elif getattr(shape, "has_chart", False):
             yield from _chart_texts(shape.chart)

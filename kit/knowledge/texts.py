@@ -50,11 +50,15 @@ _PARTICLE = re.compile("[のをへ]|(?:に|が|は|で|と)[、ぁ-ん一-龥]|�
 ITEM = re.compile(
     r"[・●○◎■□◆◇▼▽※✓✔►▶➢•‣*〇\-–—]\s?(?!\d)|[①-⑳㋐-㋾ⅠⅡⅢⅣⅤⅥⅦⅧⅨⅩ【〔<＜《]|[(（][0-9０-９ァ-ンa-z一-十]{1,3}[)）]"
     r"|[(（]?注\s?[):0-9）：１-９]|[ア-ンa-z一二三四五六七八九十]{1,2}[)）．.、　 ]|[QAＱＡ]\d*[.．:：　 ]"
+    r"|問\s?[0-9０-９]{1,3}[.．:：)）　 ]"
     r"|[0-9０-９]{1,2}(?:[)）．、]|(?:\.[0-9]{1,2})+\.|(?:\.[0-9]{1,2}){2,}|\.(?!\d)|[ 　](?![ 　]?[0-9０-９.]))"
     rf"|第\s?[{_DIGITS}]+\s?[編章節款条](?:の[{_DIGITS}]+)?(?=[\s(（]|$)"
 )
 """The beginning of a line that opens a list item, a note, a heading or an article (before NFKC)."""
-_FIRST_COLUMN = re.compile("No[.]?|番号|項目名?|区分|種類|種別|分類|名称|品名|用語|条件|コード|日付|年度|記号|略称")
+_FIRST_COLUMN = re.compile("No[.]?|番号|項目名?|区分|種類|種別|分類|名称|品名|品目|商品名?|用語|条件|コード|日付|年度|記号|略称")
+_LAST_COLUMN = re.compile("在庫数?|数量|[個件人回点]数|金額|単価|価格|料金|費用|値|割合|比率|単位|内容|説明|意味|定義|備考|期限")
+_AMOUNT = re.compile(r"[△▲+-]?[¥\\]?[1-9]?[\d,]*\d(?:\.\d+)?")
+_LABELLED = re.compile(r"[^\W\d]{1,8}[:：](?!//)")
 _GENERIC_TITLE = re.compile(
     r"(microsoft |powerpoint|(スライド|slide|sheet|book) ?\d|untitled|無題|タイトル|新規 |<[0-9a-f]+|https?:"
     r"|(title|index|document|文書|presentation|プレゼンテーション) ?\d*$|.*\.(docx?|xlsx?|pptx?|pdf|html?|indd|jtd|ai)$)",
@@ -240,7 +244,7 @@ def _unwrap(lines: Sequence[str]) -> list[str]:
         text = line.strip()
         # An indent deeper by one opens a paragraph; deeper by more, it hangs below an item.
         deeper = len(line) - len(line.lstrip()) - (len(above) - len(above.lstrip()))
-        if above.strip() and text and deeper != 1 and (_PARTICLE.match(text) or (full and not ITEM.match(text))):
+        if above.strip() and text and deeper != 1 and (_PARTICLE.match(text) or (full and not (ITEM.match(text) or _LABELLED.match(text)))):
             joined[-1] = glue(joined[-1], text)
         else:
             joined.append(text)
@@ -259,17 +263,23 @@ def glue(left: str, right: str) -> str:
     return f"{left} {right}" if spaced else left + right
 
 
+class Covered(str):
+    """The text of a merged cell in a further column that it covers: shown once, unlike two cells that are equal."""
+
+    __slots__ = ()
+
+
 def table_rows(grid: Sequence[Sequence[str]], header: int | None = None) -> list[tuple[int, str]]:
     """Turn a table into lines that can be understood alone: 「列名: 値 / 列名: 値」.
 
     Args:
-        grid: Cells by row, merged cells repeated in every place they cover.
-        header: How many rows form the header; None to judge by the cells.
+        grid: Cells by row, merged cells repeated in every place they cover (to the right of the first as ``Covered``).
+        header: How many rows form the header, where the file says so; None to judge by the cells.
 
     Returns:
         (row index, line) for every row that is not empty; a header is shown alone only where nothing follows it.
     """
-    head = _header_rows(grid) if header is None else header
+    head = header_rows(grid) if header is None else header
     head = head if head < len(grid) else 0
     names = [""] * max((len(row) for row in grid), default=0)
     for row in grid[:head]:
@@ -281,24 +291,29 @@ def table_rows(grid: Sequence[Sequence[str]], header: int | None = None) -> list
 
 def labelled(row: Sequence[str], names: Sequence[str]) -> str:
     """Write one row with its column names; a pair without names as 「項目: 値」, a cell that spans columns once."""
-    if not any(names) and len(row) == 2 and all(row) and len(row[0]) <= 30 and not row[0].endswith(("。", ":")):
-        return ": ".join(dict.fromkeys(row))
+    shown = [cell for cell in row if not isinstance(cell, Covered)]
+    if not any(names) and len(shown) == 2 and all(row) and len(row[0]) <= 30 and not row[0].endswith(("。", ":")):
+        return ": ".join(shown)
     parts: list[str] = []
-    last = ("", "")
+    last = ""
     for cell, name in zip(row, names, strict=False):
-        spans = cell == last[0] and (len(cell) > 20 or name in ("", last[1]))
-        if cell and not spans:
+        if cell and not (isinstance(cell, Covered) and (len(cell) > 20 or name in ("", last))):
             parts.append(f"{name}: {cell}" if name and name != cell else cell)
-        last = (cell, name)
+        last = name
     return " / ".join(parts)
 
 
-def _header_rows(grid: Sequence[Sequence[str]]) -> int:
-    """Judge how many of the first rows name the columns: 0, 1 or 2."""
+def header_rows(grid: Sequence[Sequence[str]]) -> int:
+    """Judge how many of the first rows name the columns: 0, 1 or 2; for all tables that do not say it themselves.
+
+    Two columns are a form (氏名 | 山田) unless a word that heads columns stands above one, or nothing but amounts in one unit.
+    """
     if len(grid) < 2 or not looks_like_header(grid[0]):
         return 0
     if len(grid[0]) == 2:
-        return int(bool(_FIRST_COLUMN.fullmatch(grid[0][0])))
+        amounts = {_AMOUNT.sub("0", row[1], count=1) for row in grid[1:] if len(row) == 2 and row[1]}
+        counted = len(grid) > 3 and len(amounts) == 1 and "0" in amounts.pop() and not re.search(r"\d", grid[0][1])
+        return int(bool(_FIRST_COLUMN.fullmatch(grid[0][0]) or _LAST_COLUMN.fullmatch(grid[0][1]) or counted))
     spanned = any(left == right for left, right in pairwise(grid[0]))
     merged = any(upper in ("", lower) for upper, lower in zip(*grid[:2], strict=False))
     return 2 if spanned and merged and len(grid) > 2 and looks_like_header(grid[1]) else 1

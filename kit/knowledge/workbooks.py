@@ -7,12 +7,13 @@ import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from datetime import datetime, time, timedelta
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from kit.knowledge import texts
 from kit.knowledge.dates import era_date
 from kit.knowledge.office import modified, parse_xml
-from kit.knowledge.texts import Reading, decode, finished, labelled, looks_like_header, squeeze, table_rows
+from kit.knowledge.texts import Covered, Reading, decode, finished, labelled, looks_like_header, squeeze, table_rows
 from kit.records import Block, Place
 
 
@@ -22,11 +23,10 @@ def read_csv(data: bytes, stem: str) -> Reading:
     text = re.sub("\r\n?", "\n", text)
     csv.field_size_limit(max(len(text), 131072))
     mark = max(",\t;", key=text[:20000].count)
-    records = list(csv.reader(io.StringIO(text), delimiter=mark))
-    if any(cell.count("\n") > 50 for record in records for cell in record):
-        # One lost quotation mark would swallow the rest of the file.
-        records = [line.split(mark) for line in text.split("\n")]
-        doubts += ('引用符「"」が閉じていないため、1行を1件として読みました。',)
+    records, lost = _records(list(io.StringIO(text)), mark)
+    if lost:
+        numbers = "、".join(map(str, lost[:5])) + "行目" + "など" * (len(lost) > 5)
+        doubts += (f'引用符「"」が正しく閉じていない行（{numbers}）は、その1行を1件として読みました。',)
     grid = [[squeeze(cell) for cell in record] for record in records] or [[]]
     width = max(len(row) for row in grid)
     # Lines above the header (a title, a date) fill few columns.
@@ -68,6 +68,24 @@ def read_xlsx(data: bytes, stem: str) -> Reading:
         doubts.append(f"計算結果が保存されていない数式が{empty}個あります。Excelで開いて上書き保存すると読めます。")
     title = texts.choose_title(stem, (book.properties.title or "",), blocks)
     return Reading(title, tuple(blocks), tuple(doubts), date=modified(data))
+
+
+def _records(lines: list[str], mark: str) -> tuple[list[list[str]], list[int]]:
+    """Take records apart, and number (from 1) the lines whose quotation marks do not match: such a line stands alone."""
+    records: list[list[str]] = []
+    lost: list[int] = []
+    at = 0
+    while at < len(lines):
+        # A cell of more lines than this is taken for a lost mark, which would swallow the rest of the file.
+        reader = csv.reader(lines[at : at + 50], delimiter=mark, strict=True)
+        try:
+            records.append(next(reader))
+            at += reader.line_num
+        except csv.Error:
+            records.append([cell.strip('"\n') for cell in lines[at].split(mark)])
+            at += 1
+            lost.append(at)
+    return records, lost
 
 
 _UNCALCULATED = re.compile(rb"(?:</f>|<f[^>]*/>)(?:<v\s*/>|<v></v>)?</c>")
@@ -121,7 +139,7 @@ class _Sheet:
                 finished()
             first = row[min(row)]
             opens = number - 1 not in self._rows
-            if len({cell.text for cell in row.values()}) == 1 and min(row) <= min(self._names, default=min(row)):
+            if sum(not isinstance(cell.text, Covered) for cell in row.values()) == 1 and min(row) <= min(self._names, default=min(row)):
                 # One text at the left edge: a title or a remark, not a record.
                 if first.is_name and (opens or first.look):
                     caption, captioned = first.text, number
@@ -156,7 +174,9 @@ class _Sheet:
         if common and apart * 5 >= len(common) * 3:
             return True
         fresh = not self._names or (number - 1 not in self._rows and set(row) != set(self._names))
-        return fresh and len(row) > 2 and len(below) > 1 and looks_like_header([cell.text for cell in row.values()])
+        rows = takewhile(bool, (self._rows.get(n, {}) for n in range(number, number + 20)))
+        grid = [[line[column].text if column in line else "" for column in sorted(row)] for line in rows]
+        return fresh and len(below) > 1 and texts.header_rows(grid) > 0
 
 
 def _refines(above: _Row, row: _Row) -> bool:
@@ -189,10 +209,10 @@ def _filled(sheet: Any, merged: Iterable[str]) -> dict[int, _Row]:
                 rows.setdefault(cell.row, {})[cell.column] = _Cell(text, is_name, looks[style])
     for left, top, right, bottom in (CellRange(area).bounds for area in merged):
         value = rows.get(top, {}).get(left)
-        columns = range(left, min(right, left + 100) + 1)
+        columns = range(left + 1, min(right, left + 100) + 1)
         for row in range(top, min(bottom, top + 1000) + 1):
             if value and row in rows:
-                rows[row].update(dict.fromkeys(columns, value))
+                rows[row] |= {left: value, **dict.fromkeys(columns, value._replace(text=Covered(value.text)))}
     return rows
 
 
