@@ -283,9 +283,14 @@ def _family(document: str, title: str) -> tuple[str, str, str]:
 
 def _shared(text: str, other: str, *, least: bool = False) -> float:
     """Return the share (0–1) of letter pairs that two texts have in common: of all, or of the shorter one's."""
-    mine, others = ({letters[i : i + 2] for i in range(len(letters) - 1)} for letters in (text, other))
+    mine, others = _pairs(text), _pairs(other)
     whole = min(len(mine), len(others)) if least else len(mine | others)
     return len(mine & others) / whole if whole else 0.0
+
+
+@lru_cache(maxsize=512)
+def _pairs(text: str) -> frozenset[str]:
+    return frozenset(text[i : i + 2] for i in range(len(text) - 1))
 
 
 def ranked(hits: Sequence[Hit], k: int) -> list[Hit]:
