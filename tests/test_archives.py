@@ -101,6 +101,13 @@ def test_a_long_subject_and_a_long_sender_stay_apart():
     assert texts == [f"件名: {message['Subject']}", f"差出人: {message['From']}", "本文です。"]
 
 
+def test_a_mail_is_of_the_day_it_was_sent_on_whatever_it_and_its_name_say():
+    sent = mail("2025年4月1日改定", **{"規程.txt": "2026年4月1日改定\n日当は三千円とする。\n".encode()})
+    assert parse("旅費_20230101.eml", sent.as_bytes()).date == "2024-04-01"
+    del sent["Date"]
+    assert parse("a.eml", sent.as_bytes()).date == "2026-04-01"
+
+
 def test_a_forwarded_mail_and_a_mail_in_html_are_read():
     outer = EmailMessage()
     outer["Subject"] = "転送"

@@ -131,6 +131,16 @@ def test_docx_footnotes_follow_their_paragraph():
     assert lines(parse("a.docx", data)) == ["本文の続き", "注: 出典は総務部。"]
 
 
+def test_the_day_of_a_library_s_template_is_no_edition():
+    document = docx.Document()
+    document.add_paragraph("日当は三千円とする。")
+    assert document.core_properties.modified == datetime.datetime(2013, 12, 23, 23, 15, tzinfo=datetime.UTC)
+    assert [parse(name, saved(document)).date for name in ("規程.docx", "規程_2023年版.docx")] == ["", "2023-01-01"]
+    slides = pptx.Presentation()
+    slides.slides.add_slide(slides.slide_layouts[0]).shapes.title.text = "日当"
+    assert parse("a.pptx", saved(slides)).date == ""
+
+
 def test_docx_headers_footers_and_comments_are_read_once_and_page_numbers_are_not():
     document = docx.Document()
     document.core_properties.modified = datetime.datetime(2024, 7, 5, tzinfo=datetime.UTC)

@@ -262,3 +262,9 @@ def test_importing_costs_little():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     heavy = {"pypdfium2", "docx", "pptx", "openpyxl", "bs4", "lxml", "charset_normalizer", "markdown_it", "numpy"}
     assert not heavy & set(json.loads(done.stdout))
+
+
+def test_rows_of_a_table_tell_no_edition_but_the_lines_above_it_do():
+    rows = "品名,数量,備考\n溶剤,18,2026年3月改訂\n油,20,2026-03-01更新\n"
+    assert parse("一覧.csv", rows.encode()).date == ""
+    assert parse("一覧.csv", f"薬品一覧 2025年7月1日改訂,,\n{rows}".encode()).date == "2025-07-01"

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -180,7 +181,9 @@ def parse(name: str, data: bytes, depth: int = 0) -> Reading:
         return Reading(problem=BROKEN)
     if not reading.blocks:
         return Reading(problem=NO_TEXT)
-    date = edition(stem, (block.text for block in reading.blocks[:100]), reading.date)
+    # A table's row tells of what it lists, not of the table; a mail's day is the one it was sent on, whatever is attached.
+    lines = (block.text for block in reading.blocks[:100] if not (block.place.row and re.match("[^/]+: .* / ", block.text)))
+    date = reading.date if kind == "mail" and reading.date else edition(stem, lines, reading.date)
     note = f"拡張子は「{ending}」ですが中身は{kind.upper()}なので、中身に合わせて読みました。"
     return replace(reading, date=date, doubts=(*[note] * (KINDS.get(ending) != kind), *reading.doubts))
 
