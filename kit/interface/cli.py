@@ -186,7 +186,7 @@ def _store_words(words: list[str]) -> tuple[str, str, str]:
     if not 1 + (action == "forget") <= len(rest) <= most[action]:
         raise DataError(
             f"書き方に誤りがあります: kit store {' '.join(words)}", "動作、フォルダ、名前の順に書きます。名前は forget と rollback だけに付けます。",
-            "例: kit store forget フォルダ 人事/旧規程.docx（書き方の一覧は kit store --help）",
+            "例: kit store sync フォルダ、kit store forget フォルダ 人事/旧規程.docx（書き方の一覧は kit store --help）",
         )
     return action, rest[0], rest[1] if len(rest) > 1 else ""
 
