@@ -337,8 +337,9 @@ def test_store_verifies_goes_back_and_forgets(kit, project):
     (project / "documents" / "追加.txt").write_text("食堂の営業時間は午前11時からである。", encoding="utf-8")
     assert "登録 1、" in kit("store", project)[1]
     tags = json.loads(kit("store", "tags", project, "--json")[1])["tags"]
-    assert len(tags) == 2 and tags[1].endswith("-add")
-    assert "控え" in kit("store", "rollback", project)[1]
+    assert len(tags) == 2 and tags[1].endswith("-sync")
+    told = kit("store", "rollback", project)[1]
+    assert "控え" in told and "閲覧権限は戻していません" in told
     assert "追加.txt" in assert_refused(kit("store", "rollback", project, "追加.txt"))[0]
     assert "登録 1、" in kit("store", project)[1]
     code, shown, _ = kit("store", "forget", project, "追加.txt")
@@ -357,7 +358,58 @@ def test_store_names_damage(kit, project):
     assert (report["ok"], report["counts"], report["damage"]["changed"]) == (False, None, [f"chunks.lance/data/{data.name}"])
 
 
-@pytest.mark.parametrize("words", [("forget", "p"), ("tags", "p", "x"), ("p", "q")])
+def flipped(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 4]) + content[len(content) // 2 + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("damaged", "harm"),
+    [("chunks.lance/data/*", Path.unlink), ("chunks.lance/data/*", flipped), ("chunks.lance/_indices/*/*", flipped),
+     ("chunks.lance/_transactions/*", Path.unlink), ("checksums.txt", Path.unlink), ("checksums.txt", flipped), ("chunks.lance", shutil.rmtree)],
+)  # fmt: skip
+def test_what_is_advised_against_damage_helps(kit, project, damaged, harm):
+    store = project / ".kit" / "store"
+    harm(max(store.glob(damaged), key=lambda path: path.stat().st_size))
+    code, shown, told = kit("store", "verify", project)
+    assert code == 1
+    rename = re.search(r"（(mv .+?)）", shown + told)[1]
+    subprocess.run(["sh", "-c", rename], check=True)
+    assert kit("store", "sync", project)[0] == 0 and "kit store sync フォルダ" in shown + told
+    code, shown, _ = kit("store", "verify", project)
+    assert (code, shown[0]) == (0, "○")
+    assert kit("ask", project, "国内出張の日当はいくらですか")[1].startswith("国内出張の日当は1日3,000円")
+
+
+def test_indices_and_a_head_that_have_gone_come_back_with_sync(kit, project):
+    store = project / ".kit" / "store" / "chunks.lance"
+    shutil.rmtree(store / "_indices")
+    min((store / "_versions").glob("*.manifest")).unlink()
+    assert kit("store", "verify", project)[0] == 1
+    assert kit("store", "sync", project)[0] == 0
+    assert kit("store", "verify", project)[1].startswith("○")
+    assert "3,000円" in kit("ask", project, "国内出張の日当はいくらですか")[1]
+
+
+def test_what_needs_the_store_only_does_without_the_documents(kit, project):
+    shutil.rmtree(project / "documents")
+    assert "文書がありません" in assert_refused(kit("store", "sync", project))[0]
+    assert kit("store", "verify", project)[1].startswith("○")
+    assert "3,000円" in kit("ask", project, "国内出張の日当はいくらですか")[1]
+    assert "どのファイルにも残っていません" in kit("store", "forget", project, "旅費規程.md")[1]
+    assert kit("store", "tags", project)[0] == 0
+
+
+def test_a_misspelt_line_of_acl_csv_registers_nothing(kit, project):
+    (project / "documents" / "acl.csv").write_text("パス,閲覧者\n役員報酬規程.md,executives\n", encoding="utf-8")
+    (project / "documents" / "追加.txt").write_text("食堂の営業時間は午前11時からである。", encoding="utf-8")
+    what, _, remedy = assert_refused(kit("store", project))
+    assert "2行目「役員報酬規程.md」（近い名前: 役員報酬.md" in what and "行を削除" in remedy
+    assert "追加.txt" in assert_refused(kit("store", "forget", project, "追加.txt"))[0]
+    assert "120万円" not in kit("ask", project, "常勤役員の報酬月額はいくらですか")[1]
+
+
+@pytest.mark.parametrize("words", [("forget", "p"), ("tags", "p", "x"), ("p", "q"), ("sync",), ("verify",), ("forget",)])
 def test_store_with_too_few_or_too_many_words_is_explained(kit, here, words):
     assert "kit store" in assert_refused(kit("store", *words))[0]
 

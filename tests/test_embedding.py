@@ -253,6 +253,17 @@ def test_vectors_are_taken_away_and_those_that_are_right_stay(store, model):
     assert store.verify().ok
 
 
+def test_going_back_keeps_todays_readers_and_the_vectors(tmp_path, model):
+    store = Store(tmp_path / "store", embedder=model)
+    store.weigh(1.0)
+    store.add([document("travel.txt", TRAVEL), document("leave.txt", LEAVE)])
+    found = [(hit.chunk.document, hit.score) for hit in store.search("出張と休み")]
+    store.sync([document("travel.txt", TRAVEL + TRAVEL, ("hr",)), document("leave.txt", LEAVE)])
+    store.rollback()
+    assert [(hit.chunk.document, hit.score) for hit in store.search("出張と休み", as_user="hr")] == found
+    assert names(store.search("出張と休み")) == ["leave.txt"] and store.verify().ok
+
+
 def test_a_plain_store_gets_vectors_and_forgets_with_them(tmp_path, model):
     store = Store(tmp_path / "store")
     store.add([document("travel.txt", TRAVEL), document("leave.txt", LEAVE)])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kit.errors import RunError
+from kit.errors import DataError, RunError
 from kit.improving import feedback
 from kit.improving.feedback import give_feedback, read_feedback
 from kit.records import Answer, Citation, Place
@@ -25,6 +25,13 @@ def test_rows_come_back_as_they_went(path):
     assert (first.correction, first.reader, first.user, first.citations) == ("4,000円\n(2026年から)", "id", "hr", (CITED,))
     assert (second.correction, second.reader, second.user) == ("", "抽出型", "")
     assert first.at.endswith("+00:00")
+
+
+@pytest.mark.parametrize("verdict", [None, "meh", "", ["good"]])
+def test_a_verdict_that_is_none_is_refused_before_anything_is_written(path, verdict):
+    with pytest.raises(DataError, match='使えません'):
+        give_feedback(path, "日当は?", ANSWER, verdict)
+    assert not path.exists()
 
 
 def test_a_row_is_a_line_of_plain_json_for_its_owner_only(path):

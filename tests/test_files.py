@@ -133,13 +133,43 @@ def test_a_pattern_fits_whatever_the_width_and_case_of_its_letters(folder):
     assert {name for name, who in readers(root).items() if who == ("hr",)} == set(names[:3])
 
 
-def test_a_pattern_that_fits_nothing_is_reported(folder):
+def test_a_pattern_that_fits_nothing_stops_before_anything_is_read(folder):
+    """It would leave open to everyone what it is to protect."""
+    folder("人事/秘密.txt")
     folder("a.txt")
-    root = folder("acl.csv", "パス,閲覧者\n人亊/*,hr\na.txt,hr\n")
-    report, document = load(root)
-    assert report.name == "acl.csv"
-    assert "2行目「人亊/*」" in report.problem
-    assert document.readers == ("hr",)
+    root = folder("acl.csv", "パス,閲覧者\n人亊/*,hr\na.txt,hr\n人事/秘蜜.txt,hr\n")
+    with pytest.raises(DataError) as caught:
+        load(root)
+    for told in ("acl.csv", "2行目「人亊/*」", "4行目「人事/秘蜜.txt」（近い名前: 人事/秘密.txt"):
+        assert told in caught.value.what
+    assert "行を削除" in caught.value.remedy and len(str(caught.value).splitlines()) == 3
+    assert [document.readers for document in load(root / "a.txt")] == [("hr",)]
+
+
+def test_a_folder_that_is_empty_for_now_keeps_its_rule(folder):
+    root = folder("a.txt")
+    (root / "人事").mkdir()
+    for pattern in ("人事/*", "人事", "documents/人事/"):
+        folder("acl.csv", f"パス,閲覧者\n{pattern},hr\n")
+        assert readers(root) == {"a.txt": ("everyone",)}
+    folder("acl.csv", "パス,閲覧者\n../documents/*,hr\n")
+    with pytest.raises(DataError):
+        load(root)
+
+
+@pytest.mark.parametrize("pattern", ["秘密.txt", "/秘密.txt", "./秘密.txt", "documents/秘密.txt", "/documents/秘密.txt", "documents\\秘密.txt"])
+def test_a_path_is_understood_however_it_begins(folder, pattern):
+    folder("秘密.txt")
+    folder("documents/別.txt" if pattern == "秘密.txt" else "別.txt")
+    root = folder("acl.csv", f"パス,閲覧者\n{pattern},hr\n")
+    assert readers(root)["秘密.txt"] == ("hr",) and set(readers(root).values()) == {("hr",), ("everyone",)}
+
+
+def test_a_folder_called_like_the_root_is_meant_where_there_is_one(folder):
+    folder("documents/秘密.txt")
+    folder("秘密.txt")
+    root = folder("acl.csv", "パス,閲覧者\ndocuments/秘密.txt,hr\n")
+    assert readers(root) == {"documents/秘密.txt": ("hr",), "秘密.txt": ("everyone",)}
 
 
 @pytest.mark.parametrize(

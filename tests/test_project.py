@@ -157,7 +157,7 @@ def test_the_guide_is_not_read_as_a_document(folder):
 # --- finding a project
 
 
-def test_a_filled_in_folder_is_found_with_all_its_parts(folder):
+def test_a_filled_in_folder_is_found_with_all_its_parts(folder, monkeypatch):
     fill_in(folder, development=["開発の質問"])
     project = find_project(folder)
     assert (project.name, project.folder) == ("PoC 総務", folder)
@@ -166,7 +166,10 @@ def test_a_filled_in_folder_is_found_with_all_its_parts(folder):
     assert project.cases_file == project.development_file == folder / "質問表.xlsx"
     assert (len(project.cases()), [case.question for case in project.development()]) == (60, ["開発の質問"])
     assert project.scope == ""
-    assert "PoC 総務" in project._repr_html_()
+    assert "PoC 総務" in project._repr_html_() and "リンク" in project._repr_html_()
+    (folder / "kit.toml").touch()
+    monkeypatch.chdir(folder)
+    assert "リンク" not in project._repr_html_()
 
 
 def test_development_questions_that_are_judged_by_are_refused(folder):

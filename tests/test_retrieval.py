@@ -55,6 +55,25 @@ def test_days_the_wrong_way_round_are_refused():
     assert Scope(since="2025/4/1", until="2025-04-01").until == "2025-04-01"
 
 
+def test_documents_are_named_as_in_acl_csv(tmp_path):
+    store = Store(tmp_path)
+    named = ["総務人事/旅費.txt", "[社外秘]旅費.TXT", "ＡＢ/旅費.txt"]
+    store.add(make_document(name, f"{name}: 出張の日当を定める。") for name in named)
+    store.add([replace(make_document("役員/極秘.txt", "出張の日当の極秘の定め。"), readers=("hr",))])
+
+    def found(pattern, user=""):
+        return {hit.chunk.document for hit in store.search("出張の日当", documents=pattern, as_user=user, fold=False)}
+
+    for pattern, expected in (("総務人事", 0), ("総務人事/", 0), ("総務*", 0), ("[社外秘]*", 1), ("［社外秘］*.txt", 1), ("ab/*", 2)):
+        assert found(pattern) == {named[expected]}
+    assert found("役員", "hr") == {"役員/極秘.txt"}
+    for pattern in ("総務人亊", "役員", "役員/極秘.txt"):
+        with pytest.raises(DataError, match="当てはまる文書がありません") as caught:
+            found(pattern)
+        assert pattern != "総務人亊" or "（近い名前: 総務人事" in caught.value.what
+        assert "極秘.txt" not in str(caught.value).replace(f"「{pattern}」", "")
+
+
 def test_a_search_finds_by_any_way_of_writing_and_does_not_find_what_lies_outside(tmp_path):
     store = Store(tmp_path)
     store.add(replace(make_document(f"{year}.txt", f"出張の日当は{year}円とする。"), date=f"{year}-04-01") for year in (2023, 2024, 2025))

@@ -123,8 +123,18 @@ def test_the_report_of_the_last_pass_names_every_file(project):
 
 def test_a_report_of_an_earlier_release_is_none(project):
     build_store(project)
-    (project.store / "reading.json").write_text('{"unreadable": ["a.pdf: x"], "doubts": []}', encoding="utf-8")
+    project.reading.write_text('{"unreadable": ["a.pdf: x"], "doubts": []}', encoding="utf-8")
     assert reading_report(project).files == ()
+
+
+def test_a_document_whose_title_is_its_name_can_be_forgotten(project):
+    name = "とても長い名前の規程文書.txt"
+    (project.documents / name).write_text("とても長い名前の規程文書の本文。", encoding="utf-8")
+    store, _ = build_store(project)
+    assert store.forget(name).chunks == 1
+    build_store(project)
+    assert "feedback.jsonl" in str(steps.forget_document(project, name))
+    assert name not in {file.name for file in reading_report(project).files}
 
 
 def test_an_empty_store_is_not_opened_and_the_remedy_is_to_fill_it(project):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kit import views
+from kit.errors import DataError
 from kit.records import Answer, Citation, place_from_json
 from kit.trust.durable import JsonLines, read, to_json
 
@@ -86,8 +87,12 @@ def give_feedback(
         user: As whom the question was asked.
 
     Raises:
+        DataError: The verdict is none.
         RunError: The file cannot be written, or somebody edited it by hand.
     """
+    if verdict not in tuple(VERDICTS):
+        what = f"評価「{str(verdict)[:40]}」は使えません。"
+        raise DataError(what, "評価は good（役に立った）か bad（誤り・不足）のどちらかです。", 'verdict="good" か verdict="bad" を指定してください。')
     now = datetime.now(UTC).isoformat(timespec="seconds")
     given = Feedback(
         question, answer.text, verdict, correction.strip(), answer.citations, reader or answer.reader, user, now

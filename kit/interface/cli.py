@@ -128,15 +128,14 @@ def _poc(options: argparse.Namespace) -> Result:
 def _ask(options: argparse.Namespace) -> Result:
     from kit import settings
     from kit.answering.rag import Rag
-    from kit.interface.project import find_project
+    from kit.interface.project import locate
     from kit.interface.steps import open_store
     from kit.serving.server import running
     from kit.trust.durable import to_json
 
     if not options.question.strip():
-        raise DataError("質問が空です。", "質問の文を渡していません。", '例: kit ask フォルダ "年休は何日もらえますか"')
-    project = find_project(options.folder)
-    rag = Rag(open_store(project))
+        raise DataError("質問が空です。", "質問の文を渡していません。", '例: kit ask フォルダ "在宅勤務は週に何日までできますか"')
+    rag = Rag(open_store(locate(options.folder)))
     if settings.load().llm_url or running():
         from kit.answering.llm import LLMReader
         from kit.serving.chat import connect
@@ -149,13 +148,13 @@ def _ask(options: argparse.Namespace) -> Result:
 
 
 def _store(options: argparse.Namespace) -> Result:
-    from kit.interface.project import find_project
+    from kit.interface.project import find_project, locate
     from kit.interface.steps import build_store, forget_document, project_store
     from kit.interface.widgets import Bar
     from kit.trust.durable import to_json
 
     action, folder, name = _store_words([options.action, *filter(None, (options.folder, options.name))])
-    project = find_project(folder)
+    project = find_project(folder) if action == "sync" else locate(folder)  # documents may be unmounted
     if action == "sync":
         store, added = build_store(project, progress=Bar("文書の登録"))
         text = f"{added}\nRAGストア: {len(store.documents())} 文書、{len(store)} 断片"
@@ -173,7 +172,7 @@ def _store(options: argparse.Namespace) -> Result:
         return {"ok": health.ok, **to_json(health)}, str(health)
     if action == "rollback":
         tag = store.rollback(name)
-        back = f"控え {tag} の状態に戻しました: {len(store.documents())} 文書、{len(store)} 断片"
+        back = f"控え {tag} の状態に戻しました: {len(store.documents())} 文書、{len(store)} 断片\n閲覧権限は戻していません（削除されていた文書だけは、控えの時点のものです）。"
         return {"tag": tag, "documents": len(store.documents()), "chunks": len(store)}, back
     tags = store.tags()
     return {"tags": tags}, "\n".join(tags) or "控えはまだありません（変更のたびに、その前の状態を最大 10 個残します）。"
@@ -182,11 +181,12 @@ def _store(options: argparse.Namespace) -> Result:
 def _store_words(words: list[str]) -> tuple[str, str, str]:
     """Read ``[action] folder [name]``; without an action it is ``sync``, as before there were others."""
     most = {"sync": 1, "verify": 1, "forget": 2, "rollback": 2, "tags": 1}
-    action, rest = (words[0], words[1:]) if words[0] in most and len(words) > 1 else ("sync", words)
-    if len(rest) > most[action] or (action == "forget" and len(rest) < 2):
+    named = words[0] in most and (len(words) > 1 or not Path(words[0]).exists())
+    action, rest = (words[0], words[1:]) if named else ("sync", words)
+    if not 1 + (action == "forget") <= len(rest) <= most[action]:
         raise DataError(
             f"書き方に誤りがあります: kit store {' '.join(words)}", "動作、フォルダ、名前の順に書きます。名前は forget と rollback だけに付けます。",
-            "例: kit store forget フォルダ 人事/旧規程.docx（書き方の一覧は kit store --help）",
+            "例: kit store sync フォルダ、kit store forget フォルダ 人事/旧規程.docx（書き方の一覧は kit store --help）",
         )
     return action, rest[0], rest[1] if len(rest) > 1 else ""
 

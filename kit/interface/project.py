@@ -57,6 +57,11 @@ class Project:
         return self.folder / ".kit" / "store"
 
     @property
+    def reading(self) -> Path:
+        """The file of what became of each document when the store was last brought up to date."""
+        return self.folder / ".kit" / "reading.json"
+
+    @property
     def embedder(self) -> Path:
         """The file that names the embedding model whose vectors the store has; fitted models lie beside it."""
         return self.folder / ".kit" / "embedder" / "kept.json"
@@ -127,7 +132,10 @@ class Project:
             ("開発用の質問", self.development_file or "なし（同梱のしきい値を使います）"),
             ("RAGストア", self.store),
         ]
-        return views.table(("もの", "場所"), rows, f"プロジェクト {self.name}")
+        root = settings.load().root.resolve()
+        unlinked = f"出典から文書を開くリンクは、PoCフォルダを {root} の下に置いたときだけ付きます（JupyterLab が開けるのはその中だけです）。"
+        outside = not self.documents.resolve().is_relative_to(root)
+        return views.table(("もの", "場所"), rows, f"プロジェクト {self.name}") + (views.paragraphs(unlinked) if outside else "")
 
 
 def _refuse(found: list[str], what: str, cause: str, remedy: str) -> None:
@@ -136,12 +144,21 @@ def _refuse(found: list[str], what: str, cause: str, remedy: str) -> None:
         raise DataError(f"{what}: {'、'.join(found[:5])}{more}", cause, remedy)
 
 
-def locate(folder: Path) -> Project:
+def _folder(path: str | Path) -> Path:
+    given = Path(path).expanduser()
+    return (given if given.exists() else settings.load().root / given).resolve()
+
+
+def locate(path: str | Path) -> Project:
     """Return the project in a folder whose criteria name a file of questions; nothing else is checked.
+
+    Args:
+        path: As of ``find_project``.
 
     Raises:
         DataError: ``criteria.yaml`` cannot be read or names no questions.
     """
+    folder = _folder(path)
     questions = cases_path(folder / CRITERIA)
     own = folder / DEVELOPMENT
     sheet = questions if questions.suffix.lower() in (".xlsx", ".xlsm") else None
@@ -157,8 +174,7 @@ def find_project(path: str | Path) -> Project:
     Raises:
         DataError: There are no documents, or ``criteria.yaml`` cannot be read or names no questions.
     """
-    given = Path(path).expanduser()
-    folder = (given if given.exists() else settings.load().root / given).resolve()
+    folder = _folder(path)
     names = (file.name for file in (folder / DOCUMENTS).rglob("*") if file.is_file())
     if all(name.startswith((".", "~$", "acl.csv")) for name in names):
         raise DataError(

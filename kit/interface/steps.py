@@ -33,8 +33,6 @@ from kit.trust.durable import to_json, write_atomically
 from kit.trust.egress import check_url
 from kit.trust.seal import seal
 
-_REPORT = "reading.json"
-
 
 def project_store(project: Project, *, model: bool = True) -> Store:
     """Open a project's store, filled or not, and bring its vectors in line with the model that the project keeps.
@@ -174,7 +172,7 @@ def build_store(project: Project, *, progress: Callable[..., None] | None = None
 
 def reading_report(project: Project) -> ReadingReport:
     """Return what became of each file when a project's store was last brought up to date; empty where it never was."""
-    path = project.store / _REPORT
+    path = project.reading
     return ReadingReport.from_json(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
 
 
@@ -184,7 +182,6 @@ def forget_document(project: Project, name: str) -> Erasure:
     A model that was fitted to the project's own chunks knows words of it, and goes with it.
     """
     with _workshop(project) as place:  # a copy of the store that a killed trial left goes, too
-        # A file's name is often its title, which is looked for, too.
         _write_report(project, ReadingReport(tuple(file for file in reading_report(project).files if file.name != name)))
         erasure = project_store(project, model=False).forget(name)
         if _kept(project).get("folder", place).parent == place.parent and project.embedder.exists():
@@ -194,7 +191,8 @@ def forget_document(project: Project, name: str) -> Erasure:
 
 
 def _write_report(project: Project, report: ReadingReport) -> None:
-    write_atomically(project.store / _REPORT, json.dumps(to_json(report), ensure_ascii=False, indent=1))
+    # Beside the store: a file's name is often its title, and no other file of the store may hold that after ``forget``.
+    write_atomically(project.reading, json.dumps(to_json(report), ensure_ascii=False, indent=1))
 
 
 def open_store(project: Project) -> Store:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kit.errors import StoreError
-from kit.knowledge.disk import locked, store_errors, syncfs
+from kit.knowledge.disk import locked, made_anew, store_errors, syncfs
 from kit.trust import checksums
 from kit.trust.durable import write_atomically
 
@@ -77,8 +77,27 @@ class Acknowledged:
             raise StoreError(
                 f"RAGストア {self.folder} に、書き込んだときと内容が違うか、なくなったファイルが {len(broken)} 個あります（{broken[0]}）。",
                 "ディスクの故障か、保存したあとの書き換えです。壊れた文書のままでは正しく測れないので、1問も実行していません。",
-                f"別名にして（mv {self.folder} {self.folder}.broken）、文書を登録し直してください: kit store sync フォルダ",
+                made_anew(self.folder),
             )
+
+    def require_list(self) -> None:
+        """Refuse to go on without the list: the next one would vouch for whatever is there.
+
+        Raises:
+            StoreError: It has gone or is damaged, and there are rows.
+        """
+        if any(self.folder.glob(f"{HOME}/data/*")) and not checksums.read(self.list):
+            raise StoreError(
+                f"RAGストア {self.folder} のチェックサムの一覧（{self.list.name}）がないか、壊れているため、何も変えていません。",
+                "ディスクの故障か、保存したあとの書き換えです。一覧だけを作り直すと、ほかのファイルが壊れていても分からなくなります。",
+                made_anew(self.folder),
+            )
+
+    def forgive(self, folder: str) -> bool:
+        """Miss no longer what went from a folder whose files can be made again; tell whether there was any."""
+        derived = {path for path in self._lost if path.startswith(f"{HOME}/{folder}/")}
+        self._lost -= derived
+        return bool(derived)
 
     # --- heads that are no good
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shlex import quote
 
 from kit.errors import RunError, StoreError
 
@@ -30,10 +31,15 @@ def store_errors(folder: Path) -> Iterator[None]:
             raise  # told already, or a mistake of ours; a damaged file makes Lance panic
         full = "No space left" in str(error) or "disk is full" in str(error) or getattr(error, "errno", 0) == 28
         cause = f"ストアのファイルが壊れているか、読み書きの権限がありません（{' '.join(str(error).split())[:200]}）。"
-        remedy = f"権限を確かめてください。壊れたファイルは `kit store verify フォルダ` で分かります。直らない場合は {folder} を別名にして、ノートブック 02 で作り直せます。"
+        remedy = f"権限を確かめてください。壊れたファイルは `kit store verify フォルダ` で分かります。直らない場合は、{made_anew(folder)}"
         if full:
             cause, remedy = "ディスクの空きがありません。", "空きを作り、同じ操作をもう一度実行してください。登録済みの文書は失われていません。"
         raise StoreError(f"RAGストア {folder} を操作できません。", cause, remedy) from error
+
+
+def made_anew(folder: Path) -> str:
+    """Return the one remedy that helps against any damage: everything is in the documents still."""
+    return f"別名にして（mv {quote(str(folder))} {quote(f'{folder}.broken')}）、文書を登録し直してください: kit store sync フォルダ"
 
 
 @contextmanager

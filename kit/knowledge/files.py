@@ -5,6 +5,7 @@ This module walks folders, applies ``acl.csv`` and names things; what is inside 
 """
 
 import csv
+import difflib
 import hashlib
 import io
 import os
@@ -39,10 +40,22 @@ class Rule:
     readers: tuple[str, ...]
 
     def matches(self, name: str) -> bool:
-        """Whether the pattern fits the name or a folder above it, whatever the width and case of its letters."""
-        # Brackets are letters here: 「[社外秘]メモ.docx」 is a common name, a set of characters is not what is meant.
-        pattern = _folded(self.pattern).rstrip("/").replace("[", "[[]")
-        return fnmatchcase(_folded(name), pattern) or fnmatchcase(_folded(name), pattern + "/*")
+        """Whether the pattern fits (see ``matches``)."""
+        return matches(self.pattern, name)
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Tell whether a pattern fits a document's name or a folder above it, whatever the width and case of its letters."""
+    # Brackets are letters here: 「[社外秘]メモ.docx」 is a common name, a set of characters is not what is meant.
+    plain = _folded(pattern).replace("\\", "/").removeprefix("./").strip("/").replace("[", "[[]")
+    return fnmatchcase(_folded(name), plain) or fnmatchcase(_folded(name), plain + "/*")
+
+
+def nearest(pattern: str, names: Iterable[str]) -> str:
+    """Return names of documents and folders that a pattern which fits none may mean, in brackets for a message; "" for none."""
+    known = {_folded(part): part for name in names for part in (name, *map(str, PurePath(name).parents)) if part != "."}
+    near = difflib.get_close_matches(_folded(pattern).rstrip("/*"), known)
+    return f"（近い名前: {'、'.join(known[part] for part in near)}）" if near else ""
 
 
 def load(path: str | Path, *, readers: Sequence[str] | None = None) -> Iterator[Document]:
@@ -72,21 +85,34 @@ def load(path: str | Path, *, readers: Sequence[str] | None = None) -> Iterator[
             f"場所を確かめ、文書を置いてから、もう一度実行してください: ls {quote(str(root))}",
         )
     if readers is None:
-        return _documents(named, root, read_acl(folder / ACL_NAME))
+        rules = read_acl(folder / ACL_NAME)
+        if root.is_dir():
+            _check_used(rules, folder, [name for name, _ in named])
+        return _documents(named, root, rules)
     principals = (readers,) if isinstance(readers, str) else tuple(readers)
     check_readers(principals, "引数 readers")
     return _documents(named, root, [Rule(0, "*", principals)])
 
 
 def _documents(named: list[tuple[str, Path]], root: Path, rules: list[Rule]) -> Iterator[Document]:
-    idle = [rule for rule in rules if rule.row and root.is_dir() and not any(rule.matches(name) for name, _ in named)]
-    if idle:
-        # A misspelt pattern protects nothing, and nobody would notice.
-        lines = "、".join(f"{rule.row}行目「{rule.pattern}」" for rule in idle)
-        yield Document("", ACL_NAME, ACL_NAME, problem=f"{lines}に当てはまる文書がありません。綴りを確かめてください。")
     with Worker() as worker:
         for name, path in named:
             yield _document(name, path, root, readers_of(name, rules), worker)
+
+
+def _check_used(rules: list[Rule], folder: Path, names: list[str]) -> None:
+    """Refuse a rule that fits no file: a misspelt pattern would leave open to everyone what it is to protect."""
+    idle = [rule for rule in rules if not any(rule.matches(name) for name in names)]
+    if idle:  # a folder may be empty for now: its rule waits for what will be put there
+        empty = [f"{_name(path, folder)}/" for path in folder.rglob("*") if path.is_dir()]
+        idle = [rule for rule in idle if not any(rule.matches(name) for name in empty)]
+    if idle:
+        lines = "、".join(f"{rule.row}行目「{rule.pattern}」{nearest(rule.pattern, names)}" for rule in idle[:5])
+        raise DataError(
+            f"「{folder / ACL_NAME}」の{lines}に当てはまる文書がありません。",
+            "綴りの誤りか、文書が移動・削除されています。見せたくない文書が全員に公開されるおそれがあるため、何も登録していません。",
+            "綴りを直してください。もう置かない文書なら、その行を削除してください（再び置くときは、先に行を書き足します）。",
+        )
 
 
 def _document(name: str, path: Path, root: Path, readers: tuple[str, ...], worker: Worker) -> Document:
@@ -176,13 +202,15 @@ def read_acl(path: Path) -> list[Rule]:
             "1行目が「パス,閲覧者」でないか、引用符が閉じていないか、文字コードが違います。",
             f"1行目を直し、表計算ソフトから「CSV UTF-8」で保存し直してください: {path}",
         ) from error
-    rules = []
+    rules, home = [], path.parent
+    own = "" if (home / home.name).exists() else f"{home.name}/"  # 「documents/人事/*」: as seen from the project
     for row, record in enumerate(table[1:], 2):
         pattern, listed = (record[column] if column < len(record) else "" for column in columns)
         if any(record):
             principals = tuple(item.strip() for item in listed.split(";") if item.strip())
             check_readers(principals, f"「{path}」{row}行目の列「閲覧者」")
-            rules.append(Rule(row, pattern.replace("\\", "/").removeprefix("./"), principals))
+            pattern = pattern.replace("\\", "/").removeprefix("./").removeprefix("/")
+            rules.append(Rule(row, pattern.removeprefix(own), principals))
     return rules
 
 

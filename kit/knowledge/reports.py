@@ -1,8 +1,10 @@
 """What the store reports of its work: frozen records that show themselves in Japanese."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from kit import views
+from kit.knowledge.disk import made_anew
 from kit.trust.checksums import Damage
 
 
@@ -51,7 +53,8 @@ class Erasure:
         return (
             f"「{self.document}」はこのストアのどのファイルにも残っていません（{self.time}）。\n"
             f"消した断片 {self.chunks}、作り直したファイル {self.replaced}、"
-            f"探した文 {self.texts}、調べたファイル {self.files}（{self.bytes:,} バイト）"
+            f"探した文 {self.texts}、調べたファイル {self.files}（{self.bytes:,} バイト）\n"
+            "△ 調べたのはこのストアだけです。回答への評価（.kit/feedback.jsonl）、実行の記録（runs/）、別名で残したストアに引用や写しがあれば、そこに残ります。"
         )
 
     def _repr_html_(self) -> str:
@@ -62,6 +65,7 @@ class Erasure:
 class Health:
     """What ``Store.verify`` found."""
 
+    store: Path
     damage: Damage
     counts: bool | None
     """Whether the counts for ranking are those of the chunks; None where damage keeps the chunks from being read."""
@@ -81,7 +85,7 @@ class Health:
         if self.counts is False:
             lines.append("△ corpus.sqlite（順位付けの集計）が本文と合わなかったため、数え直しました。ほかに影響はありません。")
         if self.damage.changed or self.damage.missing:
-            lines.append("次にすること: 壊れる前の控えに戻す（kit store rollback）か、ストアを別名にして登録し直します（kit store sync）。")
+            lines.append(f"次にすること: {made_anew(self.store)}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

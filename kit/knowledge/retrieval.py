@@ -4,7 +4,6 @@ Who may read a chunk is asked twice: the index gets it as a filter, and each row
 the store.
 """
 
-import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,10 +13,13 @@ from kit.knowledge import japanese, ranking
 from kit.knowledge.corpus import Statistics, searched
 from kit.knowledge.dates import one_day
 from kit.knowledge.embedding import Vectors
-from kit.knowledge.files import check_readers
+from kit.knowledge.files import check_readers, matches, nearest
 from kit.knowledge.rows import Row, chunk_of, readers_of
 from kit.knowledge.table import Table, among, between
 from kit.records import EVERYONE, Chunk, Hit
+
+LONGEST = 5_000
+"""Letters of a query, with what ``Rag`` adds to the question; the longest of lawqa's, choices included, has 479."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,13 @@ class Scope:
 
     Attributes:
         user: Reader name; "" is a member of ``everyone`` only.
-        documents: Only documents whose name matches this pattern (``規程/*.docx``); "" for all.
+        documents: Only documents whose name matches this pattern (``規程/*.docx``), as in ``acl.csv``; "" for all.
         since: Only documents of this day or later (2024-04-01, 2024/4/1, 令和6年4月1日); those without a date are left out.
         until: Only documents of this day or earlier, likewise.
 
     Raises:
-        DataError: The user's name cannot be one, or the days cannot be read or lie the wrong way round.
+        DataError: An argument is no text, the user's name cannot be one, the days cannot be read or lie the wrong way round,
+            or no document that the user may read matches (told by ``filter``).
     """
 
     user: str = ""
@@ -40,6 +43,7 @@ class Scope:
     until: str = ""
 
     def __post_init__(self) -> None:
+        _check_text(as_user=self.user, documents=self.documents, since=self.since, until=self.until)
         check_readers(filter(None, [self.user]), "指定した閲覧者")
         for end, given in (("since", self.since), ("until", self.until)):
             if given.strip() and not one_day(given):
@@ -62,9 +66,41 @@ class Scope:
         """Return the expression that the table is filtered by; ``readable`` are the values of readers that the user is among."""
         where = among("readers", readable)
         if self.documents:
-            names = {row["document"] for row in table.documents()}
-            where = where.and_(among("document", [name for name in names if fnmatch.fnmatchcase(name, self.documents)]))
+            names = {row["document"] for row in table.documents() if row["readers"] in readable}
+            wanted = [name for name in names if matches(self.documents, name)]
+            if not wanted:
+                raise DataError(
+                    f"「{self.documents[:80]}」に当てはまる文書がありません{nearest(self.documents, names)}。",
+                    "文書名の書き間違いか、この閲覧者が読める文書の中にありません。",
+                    '文書名かフォルダ名を指定してください（* はどの文字にも当てはまります）: documents="総務人事/*"',
+                )
+            where = where.and_(among("document", wanted))
         return where.and_(between("date", self.since, self.until)) if self.since or self.until else where
+
+
+def _check_text(**given: object) -> None:
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise DataError(
+                f"{name} に、文字列でないもの（{str(value)[:40]}）が渡されました。", "変数の取り違えか、引用符の付け忘れです。",
+                f'引用符で囲んで指定してください。指定しないときは空にします: {name}=""',
+            )
+
+
+def check_asked(query: object, k: object) -> None:
+    """Refuse what cannot be searched with, before it ends in somebody else's error or takes minutes.
+
+    Raises:
+        DataError: The query is no text or has more than ``LONGEST`` letters, or ``k`` is no whole number of 1 or more.
+    """
+    _check_text(query=query)
+    if len(str(query)) > LONGEST:
+        raise DataError(
+            f"質問が長すぎます（{len(str(query)):,} 文字）。", f"検索できるのは、補う語も含めて {LONGEST:,} 文字までです。文書の全文を貼り付けていませんか。",
+            "知りたいことを1〜2文にして、質問し直してください。",
+        )
+    if not isinstance(k, int) or k < 1:
+        raise DataError(f"件数 k に「{str(k)[:40]}」は使えません。", "k は 1 以上の整数です。", "例のように指定してください: k=5")
 
 
 def retrieve(

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from kit.knowledge.embedding import Embedder, mismatch, read_weight, write_weigh
 from kit.knowledge.erasure import certify
 from kit.knowledge.files import check_readers
 from kit.knowledge.reports import Added, Erasure, Health
-from kit.knowledge.retrieval import Scope, measured, retrieve
+from kit.knowledge.retrieval import Scope, check_asked, measured, retrieve
 from kit.knowledge.rows import chunk_of, readers_of, row_of
 from kit.knowledge.table import Table, among
 from kit.records import Chunk, Document, Hit
@@ -95,39 +94,10 @@ class Store:
             DataError: A document names a reader that cannot be one.
             StoreError: The disk is full or the store is damaged; what was acknowledged stays.
         """
-        counts: Counter[str] = Counter()
-        unreadable: list[str] = []
-        doubts: list[str] = []
-        with self._table.writing():  # errors of the source and of ``progress`` are not the store's
-            self._begin("add")
-            known = self._known()
-            source = iter(documents)
-            while batch := list(islice(source, _BATCH_DOCUMENTS)):
-                there = set(known)
-                fresh: dict[str, Document] = {}  # of two with one name the later one counts, as in two batches
-                for document in batch:
-                    check_readers(document.readers, f"文書「{document.name}」の閲覧者")
-                    doubts += [f"{document.name}: {doubt}" for doubt in document.doubts]
-                    if document.problem:
-                        unreadable.append(f"{document.name}: {document.problem}")
-                    elif known.get(document.name) == (document.id, frozenset(document.readers)):
-                        counts["unchanged"] += 1
-                    else:
-                        counts["replaced" if document.name in known else "new"] += 1
-                        known[document.name] = (document.id, frozenset(document.readers))
-                        fresh[document.name] = document
-                with store_errors(self.path):
-                    self._commit(list(fresh.values()), sorted(there & fresh.keys()))
-                for document in batch:
-                    if progress:
-                        progress(document)
-            with store_errors(self.path):
-                self._index()
-        numbers = counts["new"], counts["unchanged"], counts["replaced"]
-        return Added(*numbers, tuple(unreadable), tuple(doubts), notices=self.notices)
+        return self._take(documents, progress)
 
     def sync(self, documents: Iterable[Document]) -> Added:
-        """Make the store hold these documents and no others: new, changed and vanished files.
+        """Make the store hold these documents and no others: new, changed and vanished files, one change to go back from.
 
         A file that can no longer be read leaves the store too: what it says now, and who may read it, is not known.
 
@@ -138,21 +108,47 @@ class Store:
             DataError: See ``add``.
             StoreError: See ``add``.
         """
+        return self._take(documents, whole=True)
+
+    def _take(self, documents: Iterable[Document], progress: Callable[[Document], None] | None = None, *, whole: bool = False) -> Added:
+        counts: Counter[str] = Counter()
+        unreadable: list[str] = []
+        doubts: list[str] = []
         seen: set[str] = set()
-
-        def noted() -> Iterator[Document]:
-            for document in documents:
-                if not document.problem:
+        with self._table.writing():  # errors of the source and of ``progress`` are not the store's
+            self._begin("sync" if whole else "add")
+            known = self._known()
+            source = iter(documents)
+            while batch := list(islice(source, _BATCH_DOCUMENTS)):
+                there = set(known)
+                fresh: dict[str, Document] = {}  # of two with one name the later one counts, as in two batches
+                for document in batch:
+                    check_readers(document.readers, f"文書「{document.name}」の閲覧者")
+                    doubts += [f"{document.name}: {doubt}" for doubt in document.doubts]
+                    if document.problem:
+                        unreadable.append(f"{document.name}: {document.problem}")
+                        continue
                     seen.add(document.name)
-                yield document
-
-        added = self.add(noted())
-        gone = tuple(sorted(self.documents().keys() - seen))
-        self.remove(gone)
-        if added.notices:  # what a damaged head had lost is back
-            with self._table.writing():
-                self._table.acknowledged.dismiss()
-        return replace(added, removed=gone)
+                    if known.get(document.name) == (document.id, frozenset(document.readers)):
+                        counts["unchanged"] += 1
+                    else:
+                        counts["replaced" if document.name in known else "new"] += 1
+                        known[document.name] = (document.id, frozenset(document.readers))
+                        fresh[document.name] = document
+                with store_errors(self.path):
+                    self._commit(list(fresh.values()), sorted(there & fresh.keys()))
+                for document in batch:
+                    if progress:
+                        progress(document)
+            gone = tuple(sorted(known.keys() - seen)) if whole else ()
+            notices = self.notices
+            with store_errors(self.path):
+                self._commit([], gone)
+                self._index()
+                if whole and notices:  # what a damaged head had lost is back
+                    self._table.acknowledged.dismiss()
+        numbers = counts["new"], counts["unchanged"], counts["replaced"]
+        return Added(*numbers, tuple(unreadable), tuple(doubts), gone, notices)
 
     def embed(self, embedder: str | Path | Embedder | None) -> None:
         """Give every chunk a vector of this model, in the place of another's, and search with it from now on.
@@ -220,18 +216,20 @@ class Store:
         with locked(self.path), store_errors(self.path):  # nobody writes meanwhile
             damage = self._table.verify()
             if damage.changed or damage.missing:
-                return Health(damage, None, self.notices)
+                return Health(self.path, damage, None, self.notices)
             self._corpus.follow(self._table)
             right = self._corpus.equals(self._table.rows(COUNTED))
             if not right:
                 self._corpus.follow(self._table, anew=True)
-            return Health(damage, right, self.notices)
+            return Health(self.path, damage, right, self.notices)
 
     def rollback(self, tag: str = "") -> str:
         """Go back to the state before a change; the change can be made again.
 
+        Who may read a document that is there now stays as it is: what has been kept back since does not become readable again.
+
         Args:
-            tag: One of ``tags()``; "" is the last one, so the state before the last ``add``, ``remove`` or ``rollback``.
+            tag: One of ``tags()``; "" is the last one, so the state before the last ``add``, ``sync``, ``remove`` or ``rollback``.
 
         Returns:
             The tag that was restored.
@@ -244,8 +242,9 @@ class Store:
             chosen = tag or (tags[-1] if tags else "")
             if chosen not in tags:
                 raise _unknown("控え", chosen or "最後の変更の前", tags)
+            readers = {row["document"]: row["readers"] for row in self._table.documents()}
             self._tag()
-            self._table.restore(chosen)
+            self._table.restore(chosen, readers)
             self._corpus.follow(self._table)
         return chosen
 
@@ -291,8 +290,9 @@ class Store:
             At most ``k`` hits, best first; none where nothing matches.
 
         Raises:
-            DataError: ``as_user`` is not a valid reader name, or a day is none (see ``Scope``).
+            DataError: ``query`` or ``k`` cannot be searched with (see ``check_asked``), or an argument is wrong (see ``Scope``).
         """
+        check_asked(query, k)
         weight, scope = self.weight, Scope(as_user, documents, since, until)
         hits = ranking.scored(self.candidates(query, max(CANDIDATES, k), scope, near=weight > 0), weight)
         return ranking.ranked(ranking.folded(hits, query) if fold else hits, k)
@@ -309,6 +309,7 @@ class Store:
 
     def keyword_search(self, query: str, *, k: int = 1, as_user: str = "") -> list[Hit]:
         """Find chunks as a plain full-text search does: the index's own ranking, nothing on top (the baseline)."""
+        check_asked(query, k)
         found = retrieve(self._table, self.statistics(), query, k, Scope(as_user), plain=True)
         return [Hit(chunk, row["_score"], rank) for rank, (chunk, row) in enumerate(found, 1)]
 
@@ -335,6 +336,7 @@ class Store:
 
     def _begin(self, change: str) -> None:
         with store_errors(self.path):
+            self._table.acknowledged.require_list()
             self._corpus.follow(self._table)
         # Made at the first commit: what changes nothing leaves no state to go back to.
         self._next_tag = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self._table.version}-{change}"

@@ -8,21 +8,23 @@ the table. Filters are expression objects, never text: ``to_sql`` does not quote
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from kit.errors import RunError, StoreError
 from kit.knowledge.acknowledged import HINT, HOME, Acknowledged, version_of
-from kit.knowledge.disk import locked, refuse_network, store_errors, uninterrupted
+from kit.knowledge.disk import locked, made_anew, refuse_network, store_errors, uninterrupted
 from kit.knowledge.embedding import Embedder
-from kit.knowledge.rows import COLUMNS, Row, embedder_of, rows_of, vector_schema
+from kit.knowledge.rows import COLUMNS, Row, chunk_of, embedder_of, readers_of, row_of, rows_of, vector_schema
 from kit.trust import checksums
 
 _FORMAT = {"kit_store": "3"}  # in the table's schema; a store of the first trials has none
 _KEPT_TAGS = 10
+_BATCH = 50
 _KEPT_FOR = timedelta(days=7)  # readers of an older state may be at work
 _NEVER = timedelta(days=36_500)
 _TICK_NS = 1_000_000_000
@@ -113,6 +115,10 @@ class Table:
 
     def replace(self, rows: Sequence[Row], documents: Sequence[str]) -> None:
         """Put rows in the place of all rows of some documents, in one commit: a kill leaves the old state or the new."""
+        self._put(rows, documents)
+        self.acknowledged.sync()
+
+    def _put(self, rows: Sequence[Row], documents: Sequence[str]) -> None:
         if not documents:
             self._table.add(list(rows))
         elif not rows:
@@ -120,7 +126,6 @@ class Table:
         else:
             merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merge.when_not_matched_by_source_delete(among("document", documents)).execute(list(rows))
-        self.acknowledged.sync()
 
     def embed(self, model: Embedder | None) -> None:
         """Give every row a vector of this model, or none at all, in one commit."""
@@ -158,10 +163,21 @@ class Table:
             named = table.tags.list()
             return sorted(named, key=lambda name: (int(named[name]["version"]), name))
 
-    def restore(self, tag: str) -> None:
-        """Make a kept state the newest one."""
+    def restore(self, tag: str, readers: Mapping[str, str]) -> None:
+        """Make a kept state the newest one, with who may read what today; acknowledged as one, with fresh indices.
+
+        Args:
+            tag: The state's name.
+            readers: Document → its column ``readers`` today. Others keep what they had.
+        """
         self._table.restore(tag)
-        self.acknowledged.sync()
+        held = {row["document"]: row["readers"] for row in _documents(self._table)}
+        changed = sorted(name for name in held if readers.get(name, held[name]) != held[name])
+        for start in range(0, len(changed), _BATCH):
+            where = among("document", names := changed[start : start + _BATCH])
+            rows = _scan(self._table, self._table.schema.names, where).to_list()
+            self._put([row | row_of(replace(chunk_of(row), readers=readers_of(readers[row["document"]]))) for row in rows], names)
+        self._make_indices(anew=True)  # those of that state may be damaged since
 
     def changes(self, since: int, columns: Sequence[str]) -> tuple[list[Row], list[Row]] | None:
         """Return the rows that went and those that came since a state; None where that state cannot be read any more."""
@@ -272,14 +288,14 @@ class Table:
             self._create()  # nothing was ever acknowledged
         self.acknowledged.begin()
         self._try_open()
-        self._make_indices()
+        self._make_indices(anew=self.acknowledged.forgive("_indices"))
 
     def _try_open(self) -> None:
         self._table = self._database.open_table("chunks")
         if (self._table.schema.metadata or {}).get(b"kit_store") != _FORMAT["kit_store"].encode():
             raise StoreError(
                 f"RAGストア {self.folder} は、この版のキットでは開けません。", "別の版のキットで作られたストアで、索引の形式が違います。",
-                f"別名にして（mv {self.folder} {self.folder}.old）、文書を登録し直してください: kit store フォルダ",
+                made_anew(self.folder),
             )
 
     def _at(self, version: int) -> Any:
@@ -297,7 +313,7 @@ class Table:
         schema = pa.schema(fields, metadata=_FORMAT)
         self._database.create_table("chunks", schema=vector_schema(schema, self._embedder) if self._embedder else schema)
 
-    def _make_indices(self) -> None:
+    def _make_indices(self, *, anew: bool = False) -> None:
         from lancedb.index import FTS, Bitmap
 
         # Words are cut by Sudachi before they enter: the index must neither stem nor drop nor shorten them.
@@ -305,7 +321,7 @@ class Table:
             base_tokenizer="whitespace", max_token_length=None, lower_case=False, stem=False,
             remove_stop_words=False, ascii_folding=False,
         )
-        made = {index.columns[0] for index in self._table.list_indices()}
+        made = {index.columns[0] for index in self._table.list_indices() if not anew}
         missing = [(column, config) for column, config in (("words", whole_words), ("readers", Bitmap())) if column not in made]
         for column, config in missing:
             self._table.create_index(column, config=config)
