@@ -23,9 +23,11 @@ from kit.interface.project import find_project as find_project
 from kit.interface.shown import ask as ask, show as show
 from kit.interface.steps import (
     about as about,
-    build_store as build_store,
     decided_run as decided_run,
     open_run as open_run,
+)
+from kit.interface.stores import (
+    build_store as build_store,
     open_store as open_store,
     reading_report as reading_report,
     try_embedder as try_embedder,

@@ -25,7 +25,8 @@ from kit.evaluation.runs import new_run
 from kit.interface import cli
 from kit.interface.poc import _heartbeat
 from kit.interface.project import find_project
-from kit.interface.steps import about, build_store
+from kit.interface.steps import about
+from kit.interface.stores import build_store
 from kit.serving import server
 from kit.serving.chat import connect
 from kit.trust.durable import JsonLines

@@ -13,7 +13,7 @@ from kit.evaluation.criteria import read_criteria
 from kit.improving.feedback import read_feedback
 from kit.interface.project import find_project
 from kit.interface.shown import ask, opened, show
-from kit.interface.steps import build_store
+from kit.interface.stores import build_store
 from kit.records import Answer, Chunk, Citation, Hit, Kpi, Parts, Place, Step
 from kit.serving.chat import Reply, Stream
 from tests.projects import small_project

@@ -9,9 +9,9 @@ import pytest
 
 from kit.errors import DataError, StoreError
 from kit.evaluation import fusion
-from kit.interface import steps
+from kit.interface import stores
 from kit.interface.project import find_project
-from kit.interface.steps import build_store, forget_document, open_store, project_store, try_embedder
+from kit.interface.stores import build_store, forget_document, open_store, project_store, try_embedder
 from kit.knowledge import embedding
 from kit.knowledge.disk import locked
 from kit.knowledge.embedding import Embedder
@@ -29,7 +29,7 @@ ASKED = {
 def project(tmp_path, monkeypatch):
     """Twenty-four documents of one wording but for a word, and questions with another word."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(steps, "fit_embedder", partial(fit_embedder, dimensions=4, steps=2))
+    monkeypatch.setattr(stores, "fit_embedder", partial(fit_embedder, dimensions=4, steps=2))
     folder = tmp_path / "p"
     (folder / "documents").mkdir(parents=True)
     for word in ASKED:
@@ -165,8 +165,8 @@ def test_the_project_opens_wherever_a_trial_was_killed(project, helpful, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(fusion, "fit_weight", weighed(0.3))
         place, name = {
-            "copied": (shutil, "copytree"), "made": (steps, "Embedder"), "embedded": (steps.Store, "embed"), "weighed": (fusion, "fit_weight"),
-            "remember": (steps, "write_atomically"), "remembered": (steps, "write_atomically"), "end": (steps, "project_store"),
+            "copied": (shutil, "copytree"), "made": (stores, "Embedder"), "embedded": (stores.Store, "embed"), "weighed": (fusion, "fit_weight"),
+            "remember": (stores, "write_atomically"), "remembered": (stores, "write_atomically"), "end": (stores, "project_store"),
         }[at]  # fmt: skip
         patch.setattr(place, name, killed(getattr(place, name), before=at == "remember", calls=2 if at == "end" else 1))
         patch.setattr(shutil, "rmtree", lambda folder: None)

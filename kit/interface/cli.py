@@ -129,7 +129,7 @@ def _ask(options: argparse.Namespace) -> Result:
     from kit import settings
     from kit.answering.rag import Rag
     from kit.interface.project import locate
-    from kit.interface.steps import open_store
+    from kit.interface.stores import open_store
     from kit.serving.server import running
     from kit.trust.durable import to_json
 
@@ -149,7 +149,7 @@ def _ask(options: argparse.Namespace) -> Result:
 
 def _store(options: argparse.Namespace) -> Result:
     from kit.interface.project import find_project, locate
-    from kit.interface.steps import build_store, forget_document, project_store
+    from kit.interface.stores import build_store, forget_document, project_store
     from kit.interface.widgets import Bar
     from kit.trust.durable import to_json
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kit import views
 from kit.errors import DataError
-from kit.knowledge import ranking
+from kit.knowledge import folding, ranking
 from kit.knowledge.chunks import split
 from kit.knowledge.corpus import COUNTED, Corpus, Statistics
 from kit.knowledge.disk import locked, store_errors, uninterrupted, writable
@@ -284,7 +284,7 @@ class Store:
             since: Only documents of this day or later, likewise.
             until: Only documents of this day or earlier, likewise.
             fold: Show near-duplicates and older editions under the newest edition among the candidates (``Hit.also``), wherever this
-                has a chunk about the same and the question does not ask for an older one (see ``ranking.folded``).
+                has a chunk about the same and the question does not ask for an older one (see ``folding.folded``).
 
         Returns:
             At most ``k`` hits, best first; none where nothing matches.
@@ -295,7 +295,7 @@ class Store:
         check_asked(query, k)
         weight, scope = self.weight, Scope(as_user, documents, since, until)
         hits = ranking.scored(self.candidates(query, max(CANDIDATES, k), scope, near=weight > 0), weight)
-        return ranking.ranked(ranking.folded(hits, query) if fold else hits, k)
+        return ranking.ranked(folding.folded(hits, query) if fold else hits, k)
 
     def candidates(self, query: str, limit: int, scope: Scope, *, near: bool = False) -> list[Hit]:
         """Find what ``search`` ranks: hits with the parts of a score, yet without score and rank.
