@@ -20,6 +20,7 @@ from kit.answering.extractive import chunk_tokens
 from kit.answering.llm import closed_object, plain
 from kit.knowledge import japanese, ranking
 from kit.knowledge.corpus import Statistics, searched
+from kit.knowledge.retrieval import LONGEST
 from kit.knowledge.rows import row_of
 from kit.records import Hit, Step
 from kit.serving.chat import Chat, ChatError
@@ -214,7 +215,7 @@ class Adaptive:
                 continue
             before = search.hits[:shown]
             if query.text:
-                search = replace(search, hits=query.join(search, find(query.text)))
+                search = replace(search, hits=query.join(search, find(query.text[:LONGEST])))
             tokens = [tokens[0] + query.prompt_tokens, tokens[1] + query.completion_tokens]
             detail = f"{query.tried}（{_gained(before, search.hits[:shown])}）"
             trace.append(Step(hop.name, detail, perf_counter() - started))
