@@ -707,3 +707,9 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path):
     assert len(told) == 6
     for message in told:
         assert message and "ディスクの空きがありません" in message and str(tmp_path) in message
+
+
+def test_folding_leaves_as_many_hits_as_were_wanted(store):
+    store.add([document(f"写し{i:02}/規程.md", TRAVEL, title=f"写し{i}") for i in range(60)] + [document(f"別{i}.md", f"{i}番の出張の記録。") for i in range(6)])
+    assert len(store.search("出張の日当", k=5)) == 5
+    assert len(store.search("出張の日当", k=5, fold=False)) == 5

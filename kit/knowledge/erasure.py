@@ -14,6 +14,7 @@ from kit.knowledge import japanese
 from kit.knowledge.reports import Erasure
 from kit.knowledge.rows import Row, chunk_of
 from kit.knowledge.table import Table, among
+from kit.records import Chunk
 
 _LEAST = 10  # letters of a text that is looked for; shorter ones stand in other documents by chance
 _PIECE = 1 << 24
@@ -33,7 +34,7 @@ def certify(folder: Path, document: str, erased: Iterable[Row], table: Table, re
         StoreError: A row of the document is there, or a text that no remaining document holds.
     """
     chunks = [chunk_of(row) for row in erased]
-    texts = {sentence.strip() for chunk in chunks for sentence in (chunk.title, *japanese.sentences(chunk.text))}
+    texts = {sentence.strip() for chunk in chunks for sentence in (*_names(chunk), *japanese.sentences(chunk.text))}
     texts = {text for text in texts if len(text) >= _LEAST}
     # As it is, and as it stands in JSON.
     forms = {form: text for text in texts for form in (text, json.dumps(text, ensure_ascii=False)[1:-1])}
@@ -42,7 +43,7 @@ def certify(folder: Path, document: str, erased: Iterable[Row], table: Table, re
     found = {sought[needle]: path for path in files for needle in _found(path, list(sought))}
     shared = len(found)
     if found:
-        others = "\n".join(f"{chunk.title}\n{chunk.text}" for chunk in map(chunk_of, table.rows(["chunk"])))
+        others = "\n".join("\n".join((*_names(chunk), chunk.text)) for chunk in map(chunk_of, table.rows(["chunk"])))
         found = {text: path for text, path in found.items() if text not in others}
     shared -= len(found)
     where = list(found.values())
@@ -55,6 +56,10 @@ def certify(folder: Path, document: str, erased: Iterable[Row], table: Table, re
     size = sum(path.stat().st_size for path in files)
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return Erasure(document, when, len(chunks), len(texts) - shared, replaced, len(files), size, table.version)
+
+
+def _names(chunk: Chunk) -> tuple[str, ...]:
+    return chunk.document, chunk.title, *chunk.place.headings
 
 
 def _found(path: Path, needles: list[bytes]) -> set[bytes]:

@@ -18,16 +18,22 @@ SUBJECT = 0.25
 """Share of letter pairs from which on two editions' chunks are about the same (DECISIONS.md)."""
 RIVAL = 0.4
 """Share of an older chunk's score from which on a newer edition's is taken to answer the same question (DECISIONS.md)."""
-_MARK = re.compile(
-    r"第?\d+(?:\.\d+)*[版訂]|初版|(?<![a-z])(?:ver|rev|v)[._ ]?\d+(?:\.\d+)*|改[定訂正]版?|全面改[定訂正]|施行|制定|年?度?版"
-    r"|(?:令和|平成|昭和|(?<![a-z])[rhs])(?:\d+|元)(?:年度?(?:\d+月(?:\d+日)?)?|[./_-]\d+[./_-]\d+)"
-    r"|(?<!\d)(?:19|20)\d\d(?:年度?(?:\d+月(?:\d+日)?)?|[./_-]\d{1,2}[./_-]\d{1,2}|\d{2}|\d{4})?(?!\d)|(?<!\d)\d{6}(?!\d)"
-    r"|(?<![^\W_])(?:新|旧|現行|最新|確定|最終|old|new|final)(?![^\W_])"
+_RULES = re.compile("規程|規定|規則|要領|要綱|細則|内規|規約|約款|方針|基準|標準|手順|手引|マニュアル|ガイド|説明書|仕様書|ルール|faq|よくある質問")
+"""Names of documents whose newer edition takes the place of the older one. A budget, an invoice or minutes hold good each for its time."""
+_EDITION = (
+    r"第?\d+(?:\.\d+)*[版訂]|初版|改[定訂正]|年?度?版|(?<![a-z0-9])(?:ver|rev)[._ ]?\d+(?:\.\d+)*(?![a-z0-9])|(?<=[_ .(-])v[._ ]?\d+(?:\.\d+)*(?![^\W_])"
 )
-"""What tells editions of one document apart in their names."""
-_SERIES = re.compile(r"議事|会議|[日週月季年社]報|報告|実績|通信|だより|ニュース|号$|\d月(?!.*(?:版|改|施行))")
-"""Names of what appears again and again: September's minutes hold good beside October's."""
-_FORMER = re.compile("旧版|旧規|旧制度|新旧|改[定訂正]前|(?:前|以前|過去)の版")
+_YEAR = r"(?<![a-z\d])(?:19|20)\d\d"
+_MARK = re.compile(
+    rf"{_EDITION}|版|全面|施行|制定|(?:令和|平成|昭和|(?<![a-z])[rhs])(?:\d+|元)(?:年(?:度(?=版))?(?:\d+月(?:\d+日)?)?|[._-]\d+[._-]\d+)|(?<![a-z])[rhs]\d{{6}}(?!\d)"
+    rf"|{_YEAR}(?:年(?:度(?=版))?(?:\d+月(?:\d+日)?)?|[._-]?(?:0?[1-9]|1[0-2])(?:[._-]?(?:0[1-9]|[12]\d|3[01]))?(?!\d))"
+    r"|(?:(?<=[_(-])|^)(?:19|20)\d\d(?=$|[_)-])|(?<![^\W_])(?:新|旧|現行|最新|確定|最終|old|new|final)(?![^\W_])"
+)
+"""What tells editions of one document apart in their names; a number is no day and no edition because it could be one (XR2010, 100234)."""
+_SERIES = re.compile("議事|[日週月]報|請求|予算|決算")
+_FORMER = re.compile("旧版|旧規|旧制度|新旧|改[定訂正]前|(?:前|以前|過去)の版|[昨前去]年|変わ|変更点|違い|比較")
+CLOSE = 0.9
+"""Share of the best score that a newer near-duplicate needs to stand above it."""
 _NUMBER = re.compile(r"^(?:第?[\d〇一二三四五六七八九十.-]+[編章節款条項]?[の\d]*)?\s*")
 
 
@@ -39,7 +45,8 @@ def folded(hits: Sequence[Hit], question: str, today: str = "") -> list[Hit]:
     its edition (第4版, 2022年) or asks for former ones (旧版, 改定前). An edition that is not in force yet counts as an old one.
 
     Two chunks beside are folded when they stand in different documents, share ``SAME`` of their letter pairs, and hold the
-    same tokens of the question: rows of two tables that differ in what was asked for are no duplicates.
+    same tokens of the question, names and headings included: rows of two tables that differ in what was asked for are no
+    duplicates, nor are two branches' rules.
 
     Args:
         hits: Best first; only the first ``FOLDED`` are compared as near-duplicates.
@@ -53,7 +60,7 @@ def folded(hits: Sequence[Hit], question: str, today: str = "") -> list[Hit]:
     groups: list[tuple[list[Hit], str, set[str] | None]] = []
     for hit in hits[:FOLDED]:
         letters = japanese.normalise(hit.chunk.text)
-        held = None if _meant(hit.chunk, question) else {token for token in asked if token in letters}
+        held = None if _meant(hit.chunk, question) else {token for token in asked if token in _whole(hit.chunk)}
         for members, other, also_held in groups:
             elsewhere = hit.chunk.document not in {member.chunk.document for member in members}
             if elsewhere and held is not None and held == also_held and _shared(letters, other) >= SAME:  # the costly one last
@@ -63,7 +70,9 @@ def folded(hits: Sequence[Hit], question: str, today: str = "") -> list[Hit]:
             groups.append(([hit], letters, held))
     shown = []
     for members, *_ in groups:
-        newest = max(members, key=lambda hit: _age(hit, today))  # the first of equal ones: the best
+        # Without two days nobody knows which is the newer one.
+        close = [hit for hit in members if hit.chunk.date and members[0].chunk.date and hit.score >= CLOSE * members[0].score]
+        newest = max(close or members[:1], key=lambda hit: _age(hit, today))  # the first of equal ones: the best
         older = [chunk for hit in members if hit is not newest for chunk in (hit.chunk, *hit.also)]
         shown.append(replace(newest, score=members[0].score, also=(*newest.also, *older)))
     return [*shown, *hits[FOLDED:]]
@@ -113,46 +122,49 @@ def _heading(chunk: Chunk) -> str:
     return _NUMBER.sub("", japanese.normalise("".join(chunk.place.headings[-1:]))).strip("() ")
 
 
+def _whole(chunk: Chunk) -> str:
+    return japanese.normalise("\n".join((chunk.document, chunk.title, *chunk.place.headings, chunk.text)))
+
+
 def _meant(chunk: Chunk, question: str) -> bool:
     """Tell whether a normalised question names a chunk's edition, or asks for former ones."""
-    marks = re.findall(r"第\d+版", japanese.normalise(chunk.document))
+    name = japanese.normalise(f"{PurePosixPath(chunk.document).stem}\n{chunk.title}")
+    marks = re.findall(r"第\d+(?:\.\d+)*版|(?:ver|rev|v)[._ ]?\d+(?:\.\d+)*|(?:令和|平成|昭和)(?:\d+|元)年", name)
+    years = re.findall(_YEAR, name)
     if chunk.date:
         day = datetime.date.fromisoformat(chunk.date)
-        marks += [f"{day.year}年", era_date(day).split("年")[0] + "年"]
-    return bool(_FORMER.search(question)) or any(mark in question for mark in marks)
+        marks.append(era_date(day).split("年")[0] + "年")
+        years.append(str(day.year))
+    return bool(_FORMER.search(question)) or any(mark in question for mark in marks) or not set(years).isdisjoint(re.findall(_YEAR, question))
 
 
 def _editions(chunk: Chunk, other: Chunk) -> bool:
     """Tell whether two chunks stand in editions of one document.
 
     These lie in one folder, differ in their days, and have the same name without what tells editions apart (第2版, 2025年版,
-    20250401, ver.2, 改定), or the same title and names that share half of their letter pairs.
+    20250401, ver.2, 改定).
     """
     if chunk.date == other.date or not (chunk.date and other.date):
         return False
-    folder, name, title = _family(chunk.document, chunk.title)
-    folder_of_other, name_of_other, title_of_other = _family(other.document, other.title)
-    if folder != folder_of_other or not (name and name_of_other):
-        return False
-    return name == name_of_other or (title == title_of_other != "" and 2 * _shared(name, name_of_other, least=True) >= 1)
+    family = _family(chunk.document, chunk.date)
+    return family == _family(other.document, other.date) and bool(family[1])
 
 
 @lru_cache(maxsize=4096)
-def _family(document: str, title: str) -> tuple[str, str, str]:
-    """Return what editions have in common: folder, name, title; "" for what says nothing, as the names of minutes do."""
+def _family(document: str, date: str) -> tuple[str, str]:
+    """Return what editions have in common, folder and name; the name is "" where a document can have none."""
     path = PurePosixPath(document)
-    names = [japanese.normalise(text) for text in (path.stem, title)]
-    if any(map(_SERIES.search, names)):
-        return str(path.parent), "", ""
-    name, title = (re.sub(r"[\W_]+", "", _MARK.sub(" ", name)) for name in names)
-    return str(path.parent), name, title
+    name = japanese.normalise(path.stem)
+    if _SERIES.search(name) or not (_RULES.search(name) or re.search(_EDITION, name)):
+        return str(path.parent), ""
+    day = date[2:].replace("-", "")  # 250401 is a day where it is the document's
+    return str(path.parent), re.sub(r"[\W_]+", "", _MARK.sub(" ", re.sub(rf"(?<!\d){day}(?!\d)", " ", name)))
 
 
-def _shared(text: str, other: str, *, least: bool = False) -> float:
-    """Return the share (0–1) of letter pairs that two texts have in common: of all, or of the shorter one's."""
+def _shared(text: str, other: str) -> float:
+    """Return the share (0–1) of letter pairs that two texts have in common (Jaccard)."""
     mine, others = _pairs(text), _pairs(other)
-    whole = min(len(mine), len(others)) if least else len(mine | others)
-    return len(mine & others) / whole if whole else 0.0
+    return len(mine & others) / (len(mine | others) or 1)
 
 
 @lru_cache(maxsize=512)

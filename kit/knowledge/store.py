@@ -30,6 +30,7 @@ from kit.records import Chunk, Document, Hit
 
 CANDIDATES = 50
 """Chunks fetched from the full-text index before rescoring; the gold chunk was among them in 99 % of JSQuAD."""
+_MOST_CANDIDATES = 1_000
 _BATCH_DOCUMENTS = 50
 
 
@@ -166,8 +167,12 @@ class Store:
             with self._table.writing(), store_errors(self.path):  # may take hours: Ctrl-C comes through
                 self._begin("embed")
                 self._tag()
-                self._table.embed(model)
-                self._corpus.at(self._table.version)
+                try:
+                    self._table.embed(model)
+                    self._corpus.at(self._table.version)
+                finally:  # Ctrl-C may come just after the commit
+                    if self._table.embedder[0] == (model.identity if model else ""):
+                        self._embedder = model
         self._embedder = model
 
     def chunks(self, *documents: str) -> list[Chunk]:
@@ -294,8 +299,13 @@ class Store:
         """
         check_asked(query, k)
         weight, scope = self.weight, Scope(as_user, documents, since, until)
-        hits = ranking.scored(self.candidates(query, max(CANDIDATES, k), scope, near=weight > 0), weight)
-        return ranking.ranked(folding.folded(hits, query) if fold else hits, k)
+        limit = max(CANDIDATES, k)
+        while True:
+            hits = ranking.scored(found := self.candidates(query, limit, scope, near=weight > 0), weight)
+            shown = folding.folded(hits, query) if fold else hits
+            if len(shown) >= k or len(found) < limit or limit >= _MOST_CANDIDATES:
+                return ranking.ranked(shown, k)
+            limit *= 2  # folding took so many that fewer are left than wanted
 
     def candidates(self, query: str, limit: int, scope: Scope, *, near: bool = False) -> list[Hit]:
         """Find what ``search`` ranks: hits with the parts of a score, yet without score and rank.

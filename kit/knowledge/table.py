@@ -107,8 +107,8 @@ class Table:
         from lancedb.background_loop import LOOP
 
         async def found() -> Any:
-            self._searched = self._searched or await self._searching.open_table("chunks")
-            return await search(self._searched).where(where).limit(limit).select(list(columns)).to_arrow()
+            self._searched = table = self._searched or await self._searching.open_table("chunks")
+            return await search(table).where(where).limit(limit).select(list(columns)).to_arrow()
 
         with self._newest():
             return rows_of(LOOP.run(found()))
