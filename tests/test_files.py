@@ -192,6 +192,18 @@ def test_a_wrong_acl_names_file_row_and_column(folder, table, words):
     assert len(str(caught.value).splitlines()) == 3
 
 
+def test_a_part_of_a_folder_is_not_read_without_the_acl_above_it(folder, monkeypatch):
+    folder("acl.csv", "パス,閲覧者\n人事/*,hr\n")
+    root = folder("人事/賃金/給与.txt")
+    (root.parent / "link").symlink_to(root / "人事")
+    monkeypatch.chdir(root / "人事")
+    for part in (root / "人事", root / "人事" / "賃金" / "給与.txt", "賃金", root.parent / "link"):
+        with pytest.raises(DataError) as caught:
+            load(part)
+        assert str(root / "acl.csv") in caught.value.what and len(str(caught.value).splitlines()) == 3
+        assert set(readers(part, readers=["keiri"]).values()) == {("keiri",)}
+
+
 def test_an_acl_below_the_folder_is_an_error_not_an_oversight(folder):
     folder("人事/ACL.csv", "パス,閲覧者\n*,hr\n")
     with pytest.raises(DataError, match=r"acl\.csv"):

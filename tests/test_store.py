@@ -431,6 +431,17 @@ def test_going_back_gives_no_right_back(store):
     assert store.verify().ok
 
 
+def test_going_back_gives_no_right_back_to_what_was_removed(store):
+    store.sync([document("a.txt", SALARY)])
+    store.add([document("b.txt", TRAVEL)])
+    store.sync([document("a.txt", SALARY, ("hr",)), document("b.txt", TRAVEL)])
+    before = store.tags()[-1]
+    store.remove(["a.txt"])
+    store.rollback(before)
+    assert {chunk.document: chunk.readers for chunk in store.chunks()} == {"a.txt": ("hr",), "b.txt": (EVERYONE,)}
+    assert names(store.search("役員報酬の改定案", fold=False)) == []
+
+
 def test_indices_that_have_gone_are_made_again(store):
     store.add([document("a.txt", TRAVEL)])
     store.add([document("b.txt", LEAVE)])

@@ -172,7 +172,7 @@ def _store(options: argparse.Namespace) -> Result:
         return {"ok": health.ok, **to_json(health)}, str(health)
     if action == "rollback":
         tag = store.rollback(name)
-        back = f"控え {tag} の状態に戻しました: {len(store.documents())} 文書、{len(store)} 断片\n閲覧権限は戻していません（削除されていた文書だけは、控えの時点のものです）。"
+        back = f"控え {tag} の状態に戻しました: {len(store.documents())} 文書、{len(store)} 断片\n閲覧権限は戻していません（削除されていた文書の権限は、削除される直前のものです）。"
         return {"tag": tag, "documents": len(store.documents()), "chunks": len(store)}, back
     tags = store.tags()
     return {"tags": tags}, "\n".join(tags) or "控えはまだありません（変更のたびに、その前の状態を最大 10 個残します）。"

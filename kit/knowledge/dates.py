@@ -16,6 +16,11 @@ _DATE = re.compile(
     rf"(?P<month>{_N}{{1,3}}) ?(?:月|(?P=sign))(?: ?(?P<day>{_N}{{1,3}})(?(sign)(?![0-9])|(?: ?日)))?"
 )
 _STAMP = re.compile(r"(?<!\d)(\d{4})(\d\d)(\d\d)?(?!\d)")
+_COMPACT = (
+    (re.compile(r"(?<![A-Za-z])([RHS]\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?!\d)"), r"\1年\2月\3日"),
+    (re.compile(r"(?<![A-Za-z0-9.])(?<![A-Z0-9.]-)((?:19|20)\d\d)[._-](0[1-9]|1[0-2])(?!\d|[._-]\d\d?(?!\d))"), r"\1年\2月"),
+)
+"""What only a file's name means as a date, and as what: R070401, 2024-04. AP-2000-10 is a product, 2024-04-31 a slip."""
 _YEAR = re.compile(rf"(?P<era>{'|'.join(_ERAS)}|(?<![A-Za-z])[RHSTM])? ?(?P<year>元|{_N}{{1,4}}) ?年(?P<fiscal> ?度)?|(?<![A-Za-z0-9.-])(?:19|20)[0-9][0-9](?![A-Za-z0-9.-])")
 """A year in a file's name: 令和6年度, 2023年版, 2025."""
 _EDITION = re.compile("施行|適用|改[定正訂版]|制定|策定|発行|発出|作成|更新|掲載|公表|公布|現在|時点|版|[Vv]er|[Rr]ev")
@@ -44,6 +49,8 @@ def edition(stem: str, lines: Iterable[str], modified: str = "", today: str = ""
     """
     today = today or datetime.datetime.now().astimezone().date().isoformat()
     name = normalize("NFKC", stem)
+    for compact, spelt in _COMPACT:  # before all others: 070401 alone would be a day of 2007, 2024 alone a whole year
+        name = compact.sub(spelt, name)
     stamps = (day for day in _stamps(name) if day <= today)
     if named := list(_told(name, today, bare=True)) or list(stamps):
         return max(named)

@@ -72,7 +72,8 @@ def load(path: str | Path, *, readers: Sequence[str] | None = None) -> Iterator[
         An iterator; a file is read when its document is asked for.
 
     Raises:
-        DataError: There is no such path, the folder holds no file, or ``acl.csv`` or ``readers`` is wrong.
+        DataError: There is no such path, the folder holds no file, ``acl.csv`` or ``readers`` is wrong, or an ``acl.csv`` of a folder
+            above would not count and ``readers`` is None.
     """
     root = Path(path).expanduser()
     folder = root if root.is_dir() else root.parent
@@ -85,6 +86,7 @@ def load(path: str | Path, *, readers: Sequence[str] | None = None) -> Iterator[
             f"場所を確かめ、文書を置いてから、もう一度実行してください: ls {quote(str(root))}",
         )
     if readers is None:
+        _check_above(root, folder)
         rules = read_acl(folder / ACL_NAME)
         if root.is_dir():
             _check_used(rules, folder, [name for name, _ in named])
@@ -98,6 +100,17 @@ def _documents(named: list[tuple[str, Path]], root: Path, rules: list[Rule]) -> 
     with Worker() as worker:
         for name, path in named:
             yield _document(name, path, root, readers_of(name, rules), worker)
+
+
+def _check_above(root: Path, folder: Path) -> None:
+    """Refuse a part of a folder whose ``acl.csv`` does not come along: what it keeps back would be open to everyone."""
+    above = (parent / ACL_NAME for place in (folder.absolute(), folder.resolve()) for parent in place.parents)  # a link has two homes
+    if found := next((acl for acl in above if acl.is_file()), None):
+        raise DataError(
+            f"「{root}」より上のフォルダに、閲覧権限の表「{found}」があります。",
+            "閲覧権限は、読み込むフォルダの直下の acl.csv だけで決まります。上の表で守られた文書が全員に公開されるおそれがあるため、読み込んでいません。",
+            f"「{found.parent}」を読み込むか、引数 readers で閲覧者を指定してください（例: readers=[\"hr\"]）。無関係な表なら、別の場所へ移してください。",
+        )
 
 
 def _check_used(rules: list[Rule], folder: Path, names: list[str]) -> None:

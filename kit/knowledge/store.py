@@ -231,7 +231,8 @@ class Store:
     def rollback(self, tag: str = "") -> str:
         """Go back to the state before a change; the change can be made again.
 
-        Who may read a document that is there now stays as it is: what has been kept back since does not become readable again.
+        Who may read a document stays as it is, and for one that has gone since, as it last was: what has been kept back does not
+        become readable again.
 
         Args:
             tag: One of ``tags()``; "" is the last one, so the state before the last ``add``, ``sync``, ``remove`` or ``rollback``.
@@ -247,7 +248,7 @@ class Store:
             chosen = tag or (tags[-1] if tags else "")
             if chosen not in tags:
                 raise _unknown("控え", chosen or "最後の変更の前", tags)
-            readers = {row["document"]: row["readers"] for row in self._table.documents()}
+            readers = self._table.readers()
             self._tag()
             self._table.restore(chosen, readers)
             self._corpus.follow(self._table)

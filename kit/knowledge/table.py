@@ -163,12 +163,20 @@ class Table:
             named = table.tags.list()
             return sorted(named, key=lambda name: (int(named[name]["version"]), name))
 
+    def readers(self) -> dict[str, str]:
+        """Return document → its column ``readers`` in the newest state that holds it, among the kept ones and the present."""
+        found: dict[str, str] = {}
+        for tag in self.tags():
+            with suppress(Exception):  # damaged: the others tell
+                found |= {row["document"]: row["readers"] for row in _documents(self._at(tag))}
+        return found | {row["document"]: row["readers"] for row in self.documents()}
+
     def restore(self, tag: str, readers: Mapping[str, str]) -> None:
-        """Make a kept state the newest one, with who may read what today; acknowledged as one, with fresh indices.
+        """Make a kept state the newest one, with who may read what since; acknowledged as one, with fresh indices.
 
         Args:
             tag: The state's name.
-            readers: Document → its column ``readers`` today. Others keep what they had.
+            readers: Document → its column ``readers`` (see ``readers``). Others keep what they had.
         """
         self._table.restore(tag)
         held = {row["document"]: row["readers"] for row in _documents(self._table)}
@@ -298,8 +306,8 @@ class Table:
                 made_anew(self.folder),
             )
 
-    def _at(self, version: int) -> Any:
-        """Another view of the table, at one of its states."""
+    def _at(self, version: int | str) -> Any:
+        """Another view of the table, at one of its states: its number or tag."""
         table = self._database.open_table("chunks")
         table.checkout(version)
         return table
