@@ -204,6 +204,13 @@ def test_a_part_of_a_folder_is_not_read_without_the_acl_above_it(folder, monkeyp
         assert set(readers(part, readers=["keiri"]).values()) == {("keiri",)}
 
 
+@pytest.mark.parametrize("name", ["ACL.csv", "Acl.CSV"])
+def test_an_acl_counts_however_its_name_is_written(folder, name):
+    root = folder("a.txt")
+    assert set(readers(folder(name, "パス,閲覧者\n*,hr\n")).values()) == {("hr",)}
+    assert set(readers(root).values()) == {("hr",)}
+
+
 def test_an_acl_below_the_folder_is_an_error_not_an_oversight(folder):
     folder("人事/ACL.csv", "パス,閲覧者\n*,hr\n")
     with pytest.raises(DataError, match=r"acl\.csv"):

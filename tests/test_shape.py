@@ -17,7 +17,7 @@ import kit
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "kit").rglob("*.py"))
-MOST_LINES, MOST_CODE_LINES = 400, 9_950
+MOST_LINES, MOST_CODE_LINES = 400, 10_000
 SURFACE = [
     "SHAPES", "Bar", "ExtractiveReader", "KeywordSearch", "LLMReader", "Rag", "Store", "about", "adapter_size",
     "answers", "arms", "ask", "attribute", "best_replay", "build_store", "calibrate", "check", "compare_depths", "connect",

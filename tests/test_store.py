@@ -724,3 +724,12 @@ def test_folding_leaves_as_many_hits_as_were_wanted(store):
     store.add([document(f"写し{i:02}/規程.md", TRAVEL, title=f"写し{i}") for i in range(60)] + [document(f"別{i}.md", f"{i}番の出張の記録。") for i in range(6)])
     assert len(store.search("出張の日当", k=5)) == 5
     assert len(store.search("出張の日当", k=5, fold=False)) == 5
+
+
+def test_the_oldest_kept_state_can_be_gone_back_to(store):
+    for i in range(12):
+        store.add([document(f"{i:02}.md", f"{TRAVEL}{i}")])
+    assert len(store.tags()) == 10
+    store.rollback(store.tags()[0])
+    assert sorted(store.documents()) == ["00.md", "01.md"]
+    assert store.verify().ok

@@ -177,7 +177,7 @@ def test_no_more_than_ten_tags_are_kept(table):
             table.tag(f"t{number:02}")  # the same again is no error
     assert table.tags() == [f"t{number:02}" for number in range(2, 12)]
     with table.writing():
-        table.restore("t05", {})
+        table.restore("t05", {}, "now")
     assert held(table)["a"] == "5"
 
 

@@ -11,7 +11,7 @@ from kit.errors import DataError
 from kit.evaluation.cases import check_overlap, read_cases, read_development
 from kit.evaluation.criteria import cases_path
 from kit.evaluation.metrics import same_document
-from kit.knowledge.files import ACL_NAME, Rule, read_acl, readers_of
+from kit.knowledge.files import Rule, acl_of, read_acl, readers_of
 from kit.records import EVERYONE, Case
 
 DOCUMENTS, CRITERIA, DEVELOPMENT = "documents", "criteria.yaml", "development.jsonl"
@@ -119,7 +119,7 @@ class Project:
         return read_development(self.development_file, readers=self._readers()) if self.development_file else []
 
     def _rules(self) -> list[Rule]:
-        return read_acl(self.documents / ACL_NAME)
+        return read_acl(acl_of(self.documents))
 
     def _readers(self) -> set[str]:
         return {EVERYONE, *(reader for rule in self._rules() for reader in rule.readers)}

@@ -12,6 +12,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
@@ -87,7 +88,7 @@ def load(path: str | Path, *, readers: Sequence[str] | None = None) -> Iterator[
         )
     if readers is None:
         _check_above(root, folder)
-        rules = read_acl(folder / ACL_NAME)
+        rules = read_acl(acl_of(folder))
         if root.is_dir():
             _check_used(rules, folder, [name for name, _ in named])
         return _documents(named, root, rules)
@@ -102,9 +103,16 @@ def _documents(named: list[tuple[str, Path]], root: Path, rules: list[Rule]) -> 
             yield _document(name, path, root, readers_of(name, rules), worker)
 
 
+def acl_of(folder: Path) -> Path:
+    """Return where a folder's ``acl.csv`` is, also where it is written ``ACL.csv``: not to find it would open all to everyone."""
+    with suppress(OSError):  # a folder above that may not be looked into
+        return next((path for path in sorted(folder.iterdir()) if path.name.lower() == ACL_NAME), folder / ACL_NAME)
+    return folder / ACL_NAME
+
+
 def _check_above(root: Path, folder: Path) -> None:
     """Refuse a part of a folder whose ``acl.csv`` does not come along: what it keeps back would be open to everyone."""
-    above = (parent / ACL_NAME for place in (folder.absolute(), folder.resolve()) for parent in place.parents)  # a link has two homes
+    above = (acl_of(parent) for place in (folder.absolute(), folder.resolve()) for parent in place.parents)  # a link has two homes
     if found := next((acl for acl in above if acl.is_file()), None):
         raise DataError(
             f"「{root}」より上のフォルダに、閲覧権限の表「{found}」があります。",

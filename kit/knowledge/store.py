@@ -248,9 +248,7 @@ class Store:
             chosen = tag or (tags[-1] if tags else "")
             if chosen not in tags:
                 raise _unknown("控え", chosen or "最後の変更の前", tags)
-            readers = self._table.readers()
-            self._tag()
-            self._table.restore(chosen, readers)
+            self._table.restore(chosen, self._table.readers(), self._next_tag)
             self._corpus.follow(self._table)
         return chosen
 

@@ -171,14 +171,17 @@ class Table:
                 found |= {row["document"]: row["readers"] for row in _documents(self._at(tag))}
         return found | {row["document"]: row["readers"] for row in self.documents()}
 
-    def restore(self, tag: str, readers: Mapping[str, str]) -> None:
+    def restore(self, tag: str, readers: Mapping[str, str], present: str) -> None:
         """Make a kept state the newest one, with who may read what since; acknowledged as one, with fresh indices.
 
         Args:
             tag: The state's name.
             readers: Document → its column ``readers`` (see ``readers``). Others keep what they had.
+            present: The name to keep the present state under.
         """
-        self._table.restore(tag)
+        number = int(self._table.tags.list()[tag]["version"])  # the oldest name goes when one more is kept
+        self.tag(present)
+        self._table.restore(number)
         held = {row["document"]: row["readers"] for row in _documents(self._table)}
         changed = sorted(name for name in held if readers.get(name, held[name]) != held[name])
         for start in range(0, len(changed), _BATCH):
