@@ -60,7 +60,8 @@ def folded(hits: Sequence[Hit], question: str, today: str = "") -> list[Hit]:
     groups: list[tuple[list[Hit], str, set[str] | None]] = []
     for hit in hits[:FOLDED]:
         letters = japanese.normalise(hit.chunk.text)
-        held = None if _meant(hit.chunk, question) else {token for token in asked if token in _whole(hit.chunk)}
+        whole = japanese.normalise("\n".join((hit.chunk.document, hit.chunk.title, *hit.chunk.place.headings, hit.chunk.text)))
+        held = None if _meant(hit.chunk, question) else {token for token in asked if token in whole}
         for members, other, also_held in groups:
             elsewhere = hit.chunk.document not in {member.chunk.document for member in members}
             if elsewhere and held is not None and held == also_held and _shared(letters, other) >= SAME:  # the costly one last
@@ -107,8 +108,10 @@ def _age(hit: Hit, today: str) -> tuple[bool, str]:
 
 def _successor(hit: Hit, newer: Iterable[Hit]) -> Hit | None:
     """Return what a newer edition says in the place of an older one's chunk, None where it says nothing about it."""
-    text, heading = japanese.normalise(hit.chunk.text), _heading(hit.chunk)
     others = [other for other in newer if _editions(hit.chunk, other.chunk)]
+    if not others:
+        return None
+    text, heading = japanese.normalise(hit.chunk.text), _heading(hit.chunk)
     alike = {id(other): _shared(text, japanese.normalise(other.chunk.text)) for other in others}
     same = [other for other in others if heading and _heading(other.chunk) == heading]
     if same or max(alike.values(), default=0.0) >= SUBJECT:
@@ -122,20 +125,20 @@ def _heading(chunk: Chunk) -> str:
     return _NUMBER.sub("", japanese.normalise("".join(chunk.place.headings[-1:]))).strip("() ")
 
 
-def _whole(chunk: Chunk) -> str:
-    return japanese.normalise("\n".join((chunk.document, chunk.title, *chunk.place.headings, chunk.text)))
-
-
 def _meant(chunk: Chunk, question: str) -> bool:
     """Tell whether a normalised question names a chunk's edition, or asks for former ones."""
-    name = japanese.normalise(f"{PurePosixPath(chunk.document).stem}\n{chunk.title}")
+    marks, years = _names(chunk.document, chunk.title, chunk.date)
+    return bool(_FORMER.search(question)) or any(mark in question for mark in marks) or not years.isdisjoint(re.findall(_YEAR, question))
+
+
+@lru_cache(maxsize=4096)
+def _names(document: str, title: str, date: str) -> tuple[list[str], set[str]]:
+    """Return how a question may name a document's edition: 第4版, ver.2, 令和4年; and by which years."""
+    name = japanese.normalise(f"{PurePosixPath(document).stem}\n{title}")
     marks = re.findall(r"第\d+(?:\.\d+)*版|(?:ver|rev|v)[._ ]?\d+(?:\.\d+)*|(?:令和|平成|昭和)(?:\d+|元)年", name)
-    years = re.findall(_YEAR, name)
-    if chunk.date:
-        day = datetime.date.fromisoformat(chunk.date)
-        marks.append(era_date(day).split("年")[0] + "年")
-        years.append(str(day.year))
-    return bool(_FORMER.search(question)) or any(mark in question for mark in marks) or not set(years).isdisjoint(re.findall(_YEAR, question))
+    if date:
+        marks.append(era_date(datetime.date.fromisoformat(date)).split("年")[0] + "年")
+    return marks, {*re.findall(_YEAR, name), date[:4]}
 
 
 def _editions(chunk: Chunk, other: Chunk) -> bool:
