@@ -64,7 +64,7 @@ class Calibration:
         return views.paragraphs(f"確信度が {self.threshold:.2f} 未満なら「{NOT_FOUND}」と答えます（調整: {self.source}）。")
 
 
-SHIPPED = Calibration(1.70, 0.71, 0.60, "キット同梱の値（見本の開発用質問60問で調整）")
+SHIPPED = Calibration(1.44, 0.57, 0.60, "キット同梱の値（見本の開発用質問60問で調整）")
 
 
 @dataclass(frozen=True, slots=True)
