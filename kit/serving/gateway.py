@@ -167,6 +167,8 @@ class Gateway:
                         await response.write(line + b"\n")
                 row["status"] = 200
         except TROUBLES as trouble:
+            if request.transport is None or request.transport.is_closing():  # it was the caller's line that broke
+                return response
             refused = Refused(504 if isinstance(trouble, TimeoutError) else 502, "モデルサーバーと通信できません。")
             if not response.prepared:
                 raise refused from trouble
