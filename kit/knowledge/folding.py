@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from kit.knowledge import japanese
 from kit.knowledge.dates import era_date
+from kit.knowledge.rows import index_text
 from kit.records import Chunk, Hit
 
 SAME = 0.8
@@ -60,7 +61,7 @@ def folded(hits: Sequence[Hit], question: str, today: str = "") -> list[Hit]:
     groups: list[tuple[list[Hit], str, set[str] | None]] = []
     for hit in hits[:FOLDED]:
         letters = japanese.normalise(hit.chunk.text)
-        whole = japanese.normalise("\n".join((hit.chunk.document, hit.chunk.title, *hit.chunk.place.headings, hit.chunk.text)))
+        whole = japanese.normalise(f"{hit.chunk.document}\n{index_text(hit.chunk.title, hit.chunk.place.headings, hit.chunk.text)}")
         held = None if _meant(hit.chunk, question) else {token for token in asked if token in whole}
         for members, other, also_held in groups:
             elsewhere = hit.chunk.document not in {member.chunk.document for member in members}
