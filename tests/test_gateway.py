@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -320,6 +321,17 @@ def start_stream(gateway, key, **change):
     body = json.dumps({**HELLO, "stream": True, **change})
     line.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})
     return line
+
+
+def test_who_hangs_up_while_pieces_are_written_is_no_failure_of_the_server(opened, upstream, keys, tmp_path):
+    flow = Streaming(upstream, [PIECES[0] * 5_000] * 50)
+    line = start_stream(opened(), keys["田中"])
+    flow.further.release(50)
+    line.sock.recv(100)
+    line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # the line breaks at once
+    line.close()
+    until(lambda: rows(tmp_path))
+    assert [row["status"] for row in rows(tmp_path)] == [499]
 
 
 @pytest.mark.parametrize("asked", [False, True])
