@@ -6,6 +6,7 @@ KitError
 ├── StoreError         the RAG store cannot be opened, written or searched
 ├── ServerError        the model server cannot be reached or answers wrongly
 │   ├── UnreachableError  nobody answers at its address: no question can be asked, and none gets an end state
+│   ├── SwappedError      another model answered: what was measured before and after cannot be mixed
 │   └── ChatError      one reply could not be had, with the end state it gives the sample (kit.serving.chat)
 ├── ParameterError     a notebook parameter is unknown or of the wrong type
 ├── SealError          criteria were changed, or not sealed before the first sample
@@ -73,6 +74,10 @@ class ServerError(KitError):
 
 class UnreachableError(ServerError):
     """No connection to the model server could be made, try after try: whatever needs it stops, to go on later."""
+
+
+class SwappedError(ServerError):
+    """Another model answered than the one that was asked before: whatever is measured with it ends here."""
 
 
 class ParameterError(KitError):

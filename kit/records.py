@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kit import views
+from kit.agreements import Criteria as Criteria, Kpi as Kpi, Seal as Seal
 
 EVERYONE = "everyone"
 """The reader group that a search without a user belongs to, and the readers of a chunk unless said otherwise."""
+
+ARM_WORDS = {"baseline": "比較対象", "candidate": "候補"}
+"""What people read for the names of the usual arms."""
 
 READER_NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 """What a reader may be called (``fullmatch``)."""
@@ -190,6 +194,12 @@ class Answer:
     trace: Trace = field(default=(), repr=False)
     prompt: str = field(default="", repr=False)
     """Exactly what was sent to a model; "" for a reader without one."""
+    misquoted: int = 0
+    """Quotes that the reader dropped: they stand nowhere in what they name."""
+    attempts: int = 1
+    """Times that the model was asked for it, troubles that passed included."""
+    first_state: State | Literal[""] = ""
+    """How the first attempt ended, where it was not the last one."""
 
     @property
     def shown(self) -> str:
@@ -254,73 +264,29 @@ class Row:
     completion_tokens: int
     yen: float
     error: str = ""
+    attempts: int = 1
+    """Times it was asked, by the evaluation and by the client below it."""
+    first_state: State | Literal[""] = ""
+    """How the first attempt ended, where it was not the last one; "" where the first attempt counts."""
+    quotes: tuple[str, ...] = field(default=(), repr=False)
+    """What the citations quote, word for word."""
+    misquoted: int = 0
+    """Quotes that do not stand in what they name."""
+    asked: str = ""
+    """The question that was asked (``cases.question_hash``); "" in rows of earlier versions."""
+
+    @property
+    def first(self) -> State:
+        """How the first attempt ended: what the error KPI counts."""
+        return self.first_state or self.state
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Row":
         """Rebuild a row from ``to_json``."""
         infinite = {name: float(data[name]) for name in ("confidence", "seconds", "yen") if isinstance(data[name], str)}
         cited, retrieved = _evidence(data["cited"]), _evidence(data["retrieved"])
-        return cls(**{**data, **infinite, "cited": cited, "retrieved": retrieved})
-
-
-@dataclass(frozen=True, slots=True)
-class Kpi:
-    """One agreed measure with its bar and the business reason for that bar."""
-
-    metric: str
-    label: str
-    bar: float
-    reason: str
-    role: Literal["gate", "guardrail", "info"] = "gate"
-    """``guardrail``: not worse than the baseline arm by more than ``bar``; ``info`` never decides."""
-
-
-@dataclass(frozen=True, slots=True)
-class Criteria:
-    """The agreed go/no-go criteria: what ``criteria.yaml`` says, checked."""
-
-    title: str
-    hypothesis: str
-    owner: str
-    approvers: tuple[str, ...]
-    kpis: tuple[Kpi, ...]
-    alpha: float
-    error_budget: float
-    deadline: str
-    """ISO date after which no GO can be given; "" for none."""
-    monthly_questions: float
-    minutes_per_question: float
-    text: str = field(repr=False)
-    """The file's text, word for word: what the seal covers."""
-    cases_name: str
-    cases_sha256: str
-    cases_count: int
-    questions: tuple[str, ...] = field(repr=False)
-    """A short hash of each question's wording, sorted: by them the ledger knows a question again in another file."""
-    metrics_sha256: str
-    """Version of the metric code that the seal covers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seal:
-    """Proof that criteria were fixed: their hash and its place in the ledger."""
-
-    criteria: Criteria = field(repr=False)
-    sha256: str
-    sequence: int
-    at: str
-    """UTC, ISO 8601."""
-    parent: str = ""
-    """Hash of the seal that these criteria replaced; "" for the first."""
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Seal":
-        """Rebuild a seal and its criteria from ``to_json``."""
-        agreed = data["criteria"]
-        kpis = tuple(Kpi(**kpi) for kpi in agreed["kpis"])
-        listed = {name: tuple(agreed[name]) for name in ("approvers", "questions")}
-        criteria = Criteria(**{**agreed, "kpis": kpis, **listed})
-        return cls(**{**data, "criteria": criteria})
+        quotes = tuple(data.get("quotes", ()))
+        return cls(**{**data, **infinite, "cited": cited, "retrieved": retrieved, "quotes": quotes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +309,7 @@ class Evaluation:
         for arm in self.arms:
             states = [row.state for row in self.of(arm).values()]
             failed = sum(state != "answered" for state in states)
-            rows.append((arm, f"{len(states)} / {len(self.cases)} 問", failed))
+            rows.append((ARM_WORDS.get(arm, arm), f"{len(states)} / {len(self.cases)} 問", failed))
         return views.table(("方式", "実行済み", "失敗"), rows, f"評価 {self.folder.name}")
 
 
@@ -364,6 +330,12 @@ class KpiResult:
     needed: int = 0
     """Questions that would settle an EXTEND if the truth is the point value; 0 when unknown."""
 
+    @property
+    def word(self) -> str:
+        """What became of it, as people read it; GO and NO-GO are said of the whole decision only."""
+        broken = self.kpi.role == "guardrail" and self.high < -self.kpi.bar
+        return {"GO": "達成", "NO-GO": "未達", "EXTEND": "未達" if broken else "未確定", None: "参考"}[self.outcome]
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -382,7 +354,7 @@ class Decision:
 
     def _repr_html_(self) -> str:
         rows = [
-            (r.kpi.label + ("（比較対象との差）" if r.kpi.role == "guardrail" else ""), r.outcome or "参考", r.reason)
+            (r.kpi.label + ("：安全条件（比較対象との差）" if r.kpi.role == "guardrail" else ""), r.word, r.reason)
             for r in self.kpis
         ]
         head = views.paragraphs(f"判定: {self.outcome}", self.reason)

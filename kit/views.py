@@ -84,6 +84,12 @@ def paragraphs(*lines: str) -> str:
     return "".join(f'<p style="margin:2px 0;white-space:pre-wrap">{html(line)}</p>' for line in lines)
 
 
+def frame(page: str, title: str, height: int = 1000) -> Html:
+    """Draw a whole HTML page in a frame of its own: its styles stay inside, and no script of it runs."""
+    style = f"width:100%;height:{height}px;zoom:0.8;border:1px solid #ddd"  # made for a wider window than a cell has
+    return Html(f'<div><iframe sandbox title="{escape(title)}" style="{style}" srcdoc="{escape(page)}"></iframe></div>')
+
+
 def _whole(value: object) -> str:
     """Style of a cell so short that a line break would only tear it."""
     return ";white-space:nowrap" if len(str(value)) <= 8 else ""

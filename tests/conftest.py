@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -30,6 +32,10 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     # A background shell starts its jobs deaf to Ctrl-C; tests that press it, here and in children, must hear it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The key that signs a ledger's checkpoints lies in the user's configuration: not in that of who runs the tests.
+    home = tempfile.TemporaryDirectory()
+    config.add_cleanup(home.cleanup)
+    os.environ["XDG_CONFIG_HOME"] = home.name
     unknown = _required(config) - REQUIRABLE
     if unknown:
         raise pytest.UsageError(
@@ -93,6 +99,7 @@ class ScriptedServer:
         self.facts = {}
         self.key = ""
         self.seen = []
+        self.metrics = ""
         self.most_at_once = 0
         self.dropped = 0
         self._now = 0
@@ -105,6 +112,7 @@ class ScriptedServer:
         app = web.Application(client_max_size=8 << 20)
         app.router.add_get("/v1/models", self._list)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_get("/metrics", self._tell)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -130,6 +138,9 @@ class ScriptedServer:
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
             return web.json_response({"error": "Unauthorized"}, status=401)
         return web.json_response({"object": "list", "data": [{"id": name, **self.facts} for name in self.models]})
+
+    async def _tell(self, request):
+        return web.Response(text=self.metrics) if self.metrics else web.Response(status=404)
 
     async def _complete(self, request):
         self.seen.append({"headers": dict(request.headers), **await request.json()})

@@ -29,7 +29,7 @@ def make_criteria(cases, *kpis, **changes):
         "error_budget": 0.05, "deadline": "", "monthly_questions": 420.0, "minutes_per_question": 10.0,
         "text": "title: 題\n", "cases_name": "質問表.xlsx", "cases_sha256": cases_sha256(cases),
         "cases_count": len(cases), "questions": question_hashes(cases),
-        "metrics_sha256": hashlib.sha256(Path(metrics.__file__).read_bytes()).hexdigest(),
+        "metrics_sha256": metrics.code_sha256(),
     }  # fmt: skip
     return Criteria(**given | changes)
 
@@ -80,10 +80,10 @@ def make_row(case, **fields):
     return Row(**given | {"text": words, "shown": words} | fields)
 
 
-def sealed_run(runs, cases, arms, *kpis, run="20261121-090000-p", **changes):
+def sealed_run(runs, cases, arms, *kpis, run="20261121-090000-p", workers=0, progress=None, **changes):
     """Seal criteria for these questions beside the runs, then run them."""
     sealed = seal(make_criteria(cases, *kpis, **changes), runs / ledger.NAME)
-    return evaluate(arms, cases, seal=sealed, run=runs / run)
+    return evaluate(arms, cases, seal=sealed, run=runs / run, workers=workers, progress=progress)
 
 
 MACHINES = (

@@ -45,8 +45,8 @@ def test_every_answer_has_one_kind(evaluation):
 
 def test_a_row_shows_question_gold_answer_and_source(evaluation):
     wrong = answers(evaluation)
-    assert wrong.rows[0] == ("u2", "U2", "（文書に答えなし）", "作り話", "規程.docx")
-    assert wrong.rows[1] == ("a4", "Q4", "4日", "4日", "別.pdf")
+    assert wrong.rows[0] == ("u2", "U2", "（文書に答えなし）", "作り話", "規程.docx", "答えがないのに回答した")
+    assert wrong.rows[1] == ("a4", "Q4", "4日", "4日", "別.pdf", "出典を誤った")
 
 
 def test_no_more_than_asked_for(evaluation):
@@ -64,3 +64,20 @@ def test_an_unknown_kind(evaluation):
 def test_questions_without_row_are_passed_over(evaluation):
     none = dataclasses.replace(evaluation, rows=())
     assert answers(none).found == 0
+
+
+def test_abstentions_say_whether_they_were_wrong(evaluation):
+    assert [(row[0], row[5]) for row in answers(evaluation, kind="控えた回答").rows] == [
+        ("a5", "根拠が検索に出なかった"), ("u1", "")
+    ]  # fmt: skip
+    assert {row[5] for row in answers(evaluation, kind="正しい回答").rows} == {""}
+
+
+def test_whatever_an_answer_says_is_shown_as_text(tmp_path):
+    cases = make_cases(1)
+    run = sealed_run(tmp_path, cases, {"a": Oracle(cases, {"Q1": make_answer("<script>alert(1)</script>", "<b>.pdf")})})
+    html = answers(run)._repr_html_()
+    assert "<script>" not in html
+    assert "<b>.pdf" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "&lt;b&gt;.pdf" in html

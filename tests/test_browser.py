@@ -1,4 +1,4 @@
-"""Notebooks 01, 02, 03 and 05 as a user operates them: JupyterLab with the shipped configuration, in headless Chromium."""
+"""Notebooks 01, 02, 03, 05, 08 and 09 as a user operates them: JupyterLab with the shipped configuration, in headless Chromium."""
 
 import json
 import os
@@ -226,6 +226,40 @@ def test_the_evaluation_runs_and_its_answers_are_looked_through(open_notebook, r
     (run,) = (root / "runs").glob("*-sample")
     assert (run / "decision.json").is_file()
     assert (run / "rows.jsonl").read_bytes().count(b"\n") == 400
+    assert_a_slider_moves_the_charts(open_notebook("08_cost.ipynb"), tmp_path)
+    assert (run / "prices.toml").is_file()
+    page = open_notebook("09_summary.ipynb")
+    pages = page.frame_locator("iframe[srcdoc]")
+    pages.first.locator("h1").wait_for()
+    form = last_form(page)
+    assert form.locator("select option").all_inner_texts() == [f"../runs/{run.name}"]
+    form.get_by_role("button", name="仕上がりを見る").click(delay=80)
+    pages.nth(1).locator("h1").wait_for()
+    page.screenshot(path=tmp_path / "09_summary.png")
+    assert {f"summary.{name}" for name in ("html", "md")} <= {path.name for path in run.iterdir()}
+
+
+def assert_a_slider_moves_the_charts(page, tmp_path):
+    """While it is dragged, before it is let go, and without a button."""
+    from playwright.sync_api import expect
+
+    form = last_form(page)
+    charts = form.locator("svg[role=img]")
+    expect(charts).to_have_count(4)
+    form.scroll_into_view_if_needed()
+    told = [chart.get_attribute("aria-label") for chart in charts.all()]
+    form.screenshot(path=tmp_path / "08_form.png")
+    handle = form.locator(".noUi-handle").first.bounding_box()
+    x, y = handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for step in range(1, 6):
+        page.mouse.move(x + 20 * step, y)
+    for chart, before in zip(charts.all(), told, strict=True):
+        expect(chart).not_to_have_attribute("aria-label", before)
+    form.screenshot(path=tmp_path / "08_moved.png")
+    page.mouse.up()
+    assert form.get_by_role("button").count() == 0
 
 
 def test_the_server_lets_nobody_in_without_the_token(lab):

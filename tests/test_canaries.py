@@ -20,7 +20,7 @@ from kit.errors import DataError, KitError
 from kit.evaluation.answers import KINDS, answers
 from kit.evaluation.arms import arms
 from kit.evaluation.evaluate import ask
-from kit.improving.attribution import Failure
+from kit.evaluation.failures import Failure
 from kit.improving.synonyms import propose
 from kit.interface.shown import show
 from kit.knowledge.atlas import corpus_map

@@ -60,6 +60,16 @@ def test_squad_paragraphs_become_documents_and_a_recurring_question_is_taken_onc
     ]  # fmt: skip
 
 
+def test_endings_and_signs_do_not_make_one_question_two(tmp_path):
+    lines = [{"question": f"締め日はいつ{end}", "answers": [["20日"]], "user": user} for end, user in
+             (("", ""), ("？", ""), ("!", "hr"), ("・", ""), ("…", ""), ("_", ""))]  # fmt: skip
+    told = refusal(write_lines(tmp_path / "q.jsonl", *lines)).what.split("\n")
+    assert len(told) == 6 and all("1行目と同じ質問" in line for line in told[1:])
+    judged, development = ([Case("1", f"締め日はいつ{end}", (("20日",),))] for end in ("", "？"))
+    with pytest.raises(DataError, match="同じです"):
+        check_overlap(judged, development)
+
+
 # --- mistakes
 
 
@@ -234,5 +244,5 @@ def test_bad_and_foreign_files_are_refused_in_japanese(shared):
 @pytest.mark.real
 def test_jsquad_is_read_whole(shared):
     cases = read_cases(shared / "jsquad" / "valid.json")
-    assert len(cases) == 4424  # 4,442 questions, 18 of which repeat another
+    assert len(cases) == 4372  # 4,442 questions, 70 of which repeat another, full stops and the like aside
     assert len({case.evidence[0].document for case in cases}) == 1145

@@ -10,7 +10,8 @@ import pytest
 from kit.evaluation.depths import Depth
 from kit.knowledge.atlas import CorpusMap, Dot
 from kit.records import Kpi, KpiResult, Step
-from kit.reporting.charts import depth_chart, kpi_chart, load_chart, map_chart, trace_chart, waterfall_chart
+from kit.reporting.charts import depth_chart, kpi_chart, load_chart, map_chart, trace_chart
+from kit.reporting.charts_money import waterfall_chart
 from kit.serving.load import Level, LoadTest, Quantiles
 
 RIGHT = KpiResult(Kpi("right", "正しく対応できた割合", 0.7, ""), 200, 0.785, 0.731, 0.832, 0.42, "GO", "")
@@ -81,7 +82,7 @@ def test_redrawing_gives_the_same_bytes_whatever_the_user_has_set(name):
 
 def test_another_process_gives_the_same_bytes():
     code = (
-        "from kit.reporting.charts import waterfall_chart; import sys; "
+        "from kit.reporting.charts_money import waterfall_chart; import sys; "
         "sys.stdout.write(waterfall_chart([('価値', 10.0), ('固定費', -3.0)], '差引').svg)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONIOENCODING": "utf-8", "TZ": "America/New_York"}

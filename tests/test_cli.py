@@ -27,13 +27,17 @@ from kit.interface.poc import _heartbeat
 from kit.interface.project import find_project
 from kit.interface.steps import about
 from kit.interface.stores import build_store
+from kit.reporting import export
 from kit.serving import server
 from kit.serving.chat import connect
 from kit.trust.durable import JsonLines
 from kit.trust.seal import seal
 from tests.projects import DOCUMENTS, small_project
 
-VERBS = ["init", "check", "run", "poc", "ask", "store", "serve", "stop", "gateway", "models", "seal", "decide", "summary"]
+VERBS = [
+    "init", "check", "run", "poc", "ask", "store", "serve", "stop", "gateway", "models", "plan", "seal", "score", "decide", "summary",
+    "audit", "evidence", "schedule",
+]  # fmt: skip
 JAPANESE = re.compile(r"[ぁ-んァ-ヶ一-龠]")
 
 
@@ -69,7 +73,7 @@ def project(made, here):
 
 @pytest.fixture
 def run(project, here):
-    (folder,) = (here / "runs").glob("*-*")
+    (folder,) = (path for path in (here / "runs").glob("*-*") if path.is_dir())
     return folder
 
 
@@ -221,23 +225,18 @@ def test_seal_twice_is_one_line_in_the_ledger(kit, project, here):
     before = (here / "runs" / "ledger.jsonl").read_bytes()
     code, shown, told = kit("seal", project)
     assert (code, told) == (0, "")
-    assert re.fullmatch(r"封印しました（台帳 1 行目、.+）\nSHA-256: [0-9a-f]{64}\n", shown)
+    assert re.match(r"封印しました（台帳 1 行目、.+）\nSHA-256: [0-9a-f]{64}\n判定基準書（", shown)
+    assert [(here / line).stat().st_size > 5000 for line in shown.splitlines()[-2:]] == [True, True]
     assert (here / "runs" / "ledger.jsonl").read_bytes() == before
     criteria = project / "criteria.yaml"
     criteria.write_text(criteria.read_text(encoding="utf-8").replace("0.30", "0.40"), encoding="utf-8")
     assert "からの変更として記録" in kit("seal", project)[1]
 
 
-def test_the_time_of_a_seal_is_shown_as_the_clock_here_shows_it(kit, project, monkeypatch):
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    time.tzset()
-    try:
-        shown, kept = kit("seal", project)[1], json.loads(kit("seal", project, "--json")[1])
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+def test_the_time_of_a_seal_is_shown_as_on_the_agreement_in_japanese_time(kit, project):
+    shown, kept = kit("seal", project)[1], json.loads(kit("seal", project, "--json")[1])
     here = datetime.fromisoformat(kept["at"]).astimezone(ZoneInfo("Asia/Tokyo"))
-    assert f"、{here:%Y-%m-%d %H:%M:%S}+09:00）" in shown
+    assert f"、{here.year}年{here.month}月{here.day}日 {here:%H:%M}（日本時間））" in shown
     assert kept["at"].endswith("+00:00")
 
 
@@ -263,11 +262,31 @@ def test_decide_again_gives_the_same(kit, run):
 
 def test_summary_is_written_without_a_new_run(kit, run, here):
     rows = (run / "rows.jsonl").read_bytes()
-    assert kit("summary", run.relative_to(here)) == (0, f"runs/{run.name}/summary.html\nruns/{run.name}/summary.md\n", "")
+    everything = "".join(f"runs/{run.name}/summary.{name}\n" for name in export.FORMATS)
+    assert kit("summary", run.relative_to(here)) == (0, everything, "")
+    assert {"html", "md"} <= {*export.FORMATS}
     code, shown, told = kit("summary", run, "--formats", "md", "--to", here / "社長 へ", "--lang", "en")
     assert (code, shown, told) == (0, "社長 へ/summary.en.md\n", "")
     assert [path.name for path in (here / "社長 へ").iterdir()] == ["summary.en.md"]
     assert (run / "rows.jsonl").read_bytes() == rows
+
+
+def test_one_summary_of_several_runs_lies_beside_the_newest(kit, run, here):
+    (here / "他のPC").mkdir()
+    shutil.copy(run / "decision.json", here / "他のPC")
+    assert kit("summary", run, here / "他のPC", "--formats", "md", "--to", "役員会") == (0, "役員会/summary.md\n", "")
+    assert_refused(kit("summary", run, here / "gone"))
+
+
+def test_a_summary_is_redrawn_with_other_prices(kit, run, here):
+    usual = settings.load().prices.read_text(encoding="utf-8")
+    (here / "単価.toml").write_text(usual.replace("yen_per_hour = 60.0", "yen_per_hour = 6_000_000.0"), encoding="utf-8")
+    pages = []
+    for options in ([], ["--prices", "単価.toml"], []):
+        assert kit("summary", run, "--formats", "md", *options)[0] == 0
+        pages.append((run / "summary.md").read_bytes())
+    assert pages[0] == pages[2] != pages[1]
+    assert "単価なし.toml" in assert_refused(kit("summary", run, "--prices", "単価なし.toml"))[0]
 
 
 def test_a_summary_of_a_decision_carried_elsewhere_says_that_no_ledger_was_at_hand(kit, run, here):
@@ -628,7 +647,7 @@ def test_an_interrupted_poc_goes_on_where_it_was_and_a_finished_one_anew(here):
     finished = call("poc", "p")
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr.startswith(f"中断した実行の続き: runs/{run.name}\n")
-    assert re.fullmatch(rf"DECISION: (GO|NO-GO|EXTEND)  runs/{run.name}/summary\.html\n", finished.stdout)
+    assert re.fullmatch(rf"DECISION: (GO|NO-GO|EXTEND)  runs/{run.name}/summary\.html(  runs/{run.name}/summary\.pdf)?\n", finished.stdout)
     rows = journal(here).read_bytes()
     assert rows.startswith(done)
     samples = [(row["case"], row["arm"]) for row in map(json.loads, rows.splitlines())]
@@ -642,7 +661,7 @@ def test_an_interrupted_poc_goes_on_where_it_was_and_a_finished_one_anew(here):
     assert Path(result["summary"]).is_file()
     assert len([path for path in (here / "runs").iterdir() if path.is_dir()]) == 2
     kinds = [json.loads(line)["kind"] for line in (here / "runs" / "ledger.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert kinds == ["seal", "run", "rows", "decision", "run", "rows", "decision"]
+    assert [kind for kind in kinds if kind not in ("stopped", "checkpoint")] == ["seal", "run", "rows", "decision", "run", "rows", "decision"]
 
 
 @pytest.mark.notebooks

@@ -1,6 +1,5 @@
 """Reading criteria: what is agreed comes through whole, and what cannot be meant is refused by key and line."""
 
-import hashlib
 import math
 from pathlib import Path
 
@@ -70,7 +69,61 @@ kpis:
     )
     assert found.text == text
     assert (found.cases_name, found.cases_count, found.cases_sha256) == ("質問.csv", 80, cases_sha256(cases))
-    assert found.metrics_sha256 == hashlib.sha256(Path(metrics.__file__).read_bytes()).hexdigest()
+    assert found.metrics_sha256 == metrics.code_sha256()
+    assert len({found.metrics_sha256, found.prompts_sha256, found.prices_sha256}) == 3
+
+
+def test_a_seal_covers_the_prices_that_meter_a_run_and_no_others(tmp_path, monkeypatch):
+    shipped = (Path(__file__).parents[1] / "data" / "prices.toml").read_text(encoding="utf-8")
+    monkeypatch.setenv("KIT_PRICES", str(tmp_path / "prices.toml"))
+
+    def sealed(old="", new="", text=shipped):
+        assert old in text
+        (tmp_path / "prices.toml").write_text(text.replace(old, new), encoding="utf-8")
+        return criteria_module.prices_sha256()
+
+    assert sealed() == sealed("server_yen = 2500000", "server_yen = 9") == sealed("growth_per_year = 0.05", "growth_per_year = 1")
+    assert sealed() == sealed("yen_per_hour = 60.0", "yen_per_hour = 60  # 同じ値")
+    assert sealed() == sealed(text=shipped.partition("\n[exchange]\n")[0])  # as runs of earlier versions had it
+    assert sealed() != sealed("yen_per_hour = 60.0", "yen_per_hour = 61")
+    assert sealed() != sealed("年間総人件費 630万円", "年間総人件費 640万円")
+    dollars = shipped.replace("[tokens] ", '[tokens]\ncurrency = "USD" ').replace("\nyen_per_million_", "\nusd_per_million_").replace("prompt = 0.0", "prompt = 1")
+    assert sealed(text=dollars) != sealed("yen_per_usd = 156.0", "yen_per_usd = 140", dollars)  # there the rate meters, too
+
+
+def test_looks_withdrawal_and_what_follows_a_go_come_through(tmp_path):
+    text = HEAD + """\
+scope: commercial
+looks: 3
+per_look: 20
+budget_yen: 30000
+safety_hits: 0
+model: Swallow-8B
+judge: Qwen3-32B
+scale_up:
+  stage: 全支店
+  budget: 年600万円
+kpis:
+""" + GATE
+    found = read_criteria(write(tmp_path, text))
+    assert (found.scope, found.looks, found.per_look, found.model, found.judge) == ("commercial", 3, 20, "Swallow-8B", "Qwen3-32B")
+    assert (found.budget_yen, found.safety_hits) == (30000.0, 0)
+    assert found.scale_up == (("stage", "全支店"), ("budget", "年600万円"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("scope: 社内", "「社内」は使えません"),
+        ("scope: internal\nlooks: 5", "5 は使えません。1 から 4"),
+        ("scope: internal\nlooks: 1.5", "1.5 は使えません。整数"),
+        ("looks: 2", "判定を重ねられません"),
+        ("scope: internal\nper_look: 81", "質問は 80 問しかありません"),
+        ("scale_up:\n  段階: 全社", "知らない項目です"),
+    ],
+)
+def test_mistakes_in_looks_and_scope_are_told(tmp_path, lines, told):
+    assert told in refusal(write(tmp_path, f"{HEAD}{lines}\nkpis:\n{GATE}"))
 
 
 def test_what_may_be_left_out_has_its_default(tmp_path):

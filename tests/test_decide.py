@@ -85,7 +85,7 @@ def test_the_facts_beside_it(run):
     assert facts["arm_labels"] == {"baseline": "全問正解", "candidate": "全問正解"}
     assert facts["points"]["candidate"]["right"] == 0.9
     assert facts["points"]["candidate"]["latency_p95"] == 0.25  # the two failures are the slowest 5 %
-    assert facts["ledger_head"] == entries(run)[2].hash
+    assert facts["ledger_head"] == entries(run)[-1].hash
     good, bad = facts["examples"]["good"], facts["examples"]["bad"]
     assert [example["shown"] for example in bad] == ["別の答え", "作り話", "60秒"]
     assert bad[1]["gold"] == "（文書に答えなし）"
@@ -104,12 +104,12 @@ def test_what_evaluate_was_told_about_the_run_is_in_the_facts(tmp_path):
 def test_deciding_twice_adds_nothing(run):
     first = decide(run)
     kept = (run.folder / "decision.json").read_bytes()
-    assert [e.kind for e in entries(run)] == ["seal", "run", "rows", "decision"]
+    assert [e.kind for e in entries(run)] == ["seal", "run", "rows", "decision", "checkpoint"]
     assert decide(run) == first
     assert decide_again(run.folder) == first
     assert (run.folder / "decision.json").read_bytes() == kept
-    assert [e.kind for e in entries(run)] == ["seal", "run", "rows", "decision"]
-    assert entries(run)[-1].content["decision"] == json.loads(kept)["sha256"]
+    assert [e.kind for e in entries(run)] == ["seal", "run", "rows", "decision", "checkpoint"]
+    assert entries(run)[-2].content["decision"] == json.loads(kept)["sha256"]
 
 
 def test_a_repeated_run_of_one_seal_is_counted(tmp_path):
@@ -132,7 +132,7 @@ def test_questions_judged_by_before_give_no_go_whatever_is_changed_around_them(t
         outcomes.append((again.outcome, "別の判定基準による判定" in again.reason, bool(again.seal.parent)))
     assert outcomes == [("EXTEND", True, True), ("EXTEND", True, True), ("EXTEND", True, True)]
     other = tuple(dataclasses.replace(case, question=f"まったく{case.question}") for case in CASES)
-    first = decide(sealed_run(runs, other, {"a": Oracle(other)}, run="20261130-090000-p", **easy))
+    first = decide(sealed_run(runs, other, {"a": Oracle(other)}, run="20261130-090000-p", title="三つ目の題"))
     assert (first.outcome, first.seal.parent) == ("GO", "")
 
 
@@ -177,7 +177,8 @@ def test_a_run_that_was_stopped(tmp_path):
     arms = {"a": Oracle(CASES, {"Q5": KeyboardInterrupt()})}
     with pytest.raises(KeyboardInterrupt):
         sealed_run(tmp_path, CASES, arms)
-    assert_refused(lambda: decide_again(tmp_path / "20261121-090000-p"), "封印や台帳と一致しません")
+    with pytest.raises(RunError, match=r"まだ終わっていません（\d+ / 40 件）"):
+        decide_again(tmp_path / "20261121-090000-p")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +277,8 @@ def test_the_decision_follows_from_its_file_alone(decided, copied):
     again = read_decision(copied)
     (note,) = again.facts["notes"]
     assert "台帳との照合はしていません" in note
-    assert again == dataclasses.replace(decided, folder=copied, facts=decided.facts | {"notes": [note]})
+    rows = json.loads((copied / "decision.json").read_text())["facts"]["ledger_head"]  # no later head is known here
+    assert again == dataclasses.replace(decided, folder=copied, facts=decided.facts | {"notes": [note], "ledger_head": rows})
     assert again.kpis[4].high == math.inf
     nan = [to_json(result) for result in (*decided.kpis, *again.kpis)]
     assert json.loads(json.dumps(nan, allow_nan=False)) == nan
@@ -298,7 +300,7 @@ def forge(run):
 
 def cut_ledger(run):
     book = run.folder.parent / ledger.NAME
-    book.write_text("".join(book.read_text().splitlines(keepends=True)[:-1]))
+    book.write_text("".join(book.read_text().splitlines(keepends=True)[:-2]))
 
 
 def edit_rows(run):
@@ -355,12 +357,19 @@ def test_judging_again_mends_what_is_only_the_decisions(run, spoil):
 
 def test_the_last_decision_in_the_ledger_is_in_force(run):
     """Another version of the kit judged in between: what this one says is entered once more."""
-    decision = decide(run)
-    ledger.append(run.folder.parent / ledger.NAME, "decision", entries(run)[-1].content | {"decision": "0" * 64})
-    assert_refused(lambda: read_decision(run.folder), "一致しません")
     decide(run)
-    assert [e.kind for e in entries(run)][-3:] == ["decision"] * 3
-    assert read_decision(run.folder) == decision
+    last = [entry for entry in entries(run) if entry.kind == "decision"][-1]
+    ledger.append(run.folder.parent / ledger.NAME, "decision", last.content | {"decision": "0" * 64})
+    assert_refused(lambda: read_decision(run.folder), "一致しません")
+    again = decide(run)
+    assert [e.kind for e in entries(run)][-4:] == ["checkpoint", "decision", "decision", "checkpoint"]
+    assert read_decision(run.folder) == again
+
+
+def test_the_head_to_print_is_the_one_that_was_signed_after_the_decision(run):
+    head = decide(run).facts["ledger_head"]
+    ledger.append(run.folder.parent / ledger.NAME, "seal", {"sha256": "0" * 64, "parent": "", "questions": []})
+    assert entries(run)[-2].hash == head == read_decision(run.folder).facts["ledger_head"]
 
 
 def test_rows_entered_twice_are_not_judged(run):

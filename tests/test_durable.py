@@ -108,13 +108,36 @@ def test_wherever_the_last_line_is_torn_the_rest_stands(tmp_path):
         file.append({"n": 2, "t": "日本語"})
     content = path.read_bytes()
     whole = content.index(b"\n") + 1
-    for cut in range(whole, len(content)):
+    for cut in range(whole, len(content) - 1):  # all but the last line end: a whole record, see below
         path.write_bytes(content[:cut])
         assert read(path) == [{"n": 1}]
         with JsonLines(path) as file:
             assert (file.records, file.torn) == ([{"n": 1}], cut > whole)
             file.append({"n": 3})
         assert read(path) == [{"n": 1}, {"n": 3}]
+
+
+def test_a_whole_last_record_without_its_line_end_counts_and_gets_it_at_the_next_append(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"n":1}\n{"n":2}')
+    assert read(path) == [{"n": 1}, {"n": 2}]
+    with JsonLines(path) as file:
+        assert (file.records, file.torn) == ([{"n": 1}, {"n": 2}], False)
+        file.append({"n": 3})
+        file.append({"n": 4})
+    assert path.read_bytes() == b'{"n":1}\n{"n":2}\n{"n":3}\n{"n":4}\n'
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\r\n", b" ", b"\0", b""])
+def test_a_file_with_other_line_ends_is_refused_and_not_touched(tmp_path, end):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(end.join([b'{"n":1}', b'{"n":2}', b'{"n":3']))  # the last one is torn, too
+    before = path.read_bytes()
+    for use in (read, JsonLines):
+        with pytest.raises(RunError, match="1 行目を読めません") as caught:
+            use(path)
+        assert len(str(caught.value).split("\n")) == 3 and ("CRLF" in caught.value.what) == (b"\r" in end)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -266,7 +289,38 @@ def test_the_content_is_on_disk_before_the_name_changes_and_the_name_before_the_
         os, "fsync", lambda fd: (real(fd), seen.append(((open_file / str(fd)).readlink(), path.read_text())))
     )
     write_atomically(path, "new")
-    assert seen == [(tmp_path / ".a.txt.tmp", "old"), (tmp_path, "new")]
+    (temporary, before), after = seen
+    assert (temporary.parent, temporary.suffix, before) == (tmp_path, ".tmp", "old") and after == (tmp_path, "new")
+
+
+def test_several_who_write_one_file_at_once_do_not_meet(tmp_path):
+    path, failed = tmp_path / "a.txt", []
+
+    def write(letter):
+        try:
+            for _ in range(20):
+                write_atomically(path, letter * 50_000)
+        except RunError as error:
+            failed.append(error)
+
+    writers = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert failed == [] and path.read_text() in {letter * 50_000 for letter in "abcd"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_write_leaves_nothing_and_the_rights_are_those_of_any_file(tmp_path, monkeypatch):
+    (tmp_path / "any").touch()
+    write_atomically(tmp_path / "a.txt", "old")
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "any").stat().st_mode
+    monkeypatch.setattr(os, "fsync", lambda fd: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "a.txt", "new")
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["a.txt", "any"]
+    assert (tmp_path / "a.txt").read_text() == "old"
 
 
 def test_a_file_that_cannot_be_written_is_explained_and_leaves_nothing(tmp_path):
@@ -299,8 +353,8 @@ def test_a_kill_leaves_the_old_content_or_the_new(tmp_path):
         writer.kill()
         writer.communicate()
         assert path.read_text() in ("a" * 300_000, "b" * 300_000)
-    write_atomically(path, "c")
-    assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
+    rest = [item.name for item in tmp_path.iterdir() if item != path]
+    assert len(rest) <= 3 and all(name.startswith(".") and name.endswith(".tmp") for name in rest)  # one a kill at most
 
 
 def test_a_full_disk_keeps_the_old_file(tmp_path):

@@ -1,9 +1,11 @@
 """Running the questions: order, what becomes of a fault, and that no kill costs or repeats a finished sample."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +18,12 @@ import pytest
 from kit.answering.extractive import ExtractiveReader
 from kit.answering.rag import KeywordSearch, Rag
 from kit.errors import DataError, RunError, SealError, ServerError, StoreError, UnreachableError
+from kit.evaluation import evaluate as evaluating
+from kit.evaluation.decide import decide
 from kit.evaluation.evaluate import JOURNAL, ask, evaluate, rehearse, rows_sha256
-from kit.records import Answer, Case, Kpi, Row
+from kit.records import Answer, Case, Chunk, Citation, Hit, Kpi, Place, Row
 from kit.trust import ledger
-from kit.trust.durable import JsonLines, read
+from kit.trust.durable import JsonLines, read, to_json
 from kit.trust.seal import seal
 from tests.evaluations import (
     ABSTAINED,
@@ -90,7 +94,7 @@ def test_what_is_judged_is_written_down_before_the_first_sample(tmp_path, sealed
         assert kinds(tmp_path) == ["seal", "run"]
         assert (folder / "criteria.yaml").read_text() == sealed.criteria.text
         assert json.loads((folder / "seal.json").read_text())["sha256"] == sealed.sha256
-        assert ledger.entries(tmp_path / ledger.NAME)[-1].content["about"] == {"documents": 3}
+        assert ledger.entries(tmp_path / ledger.NAME)[-1].content["about"] == {"documents": 3, "mode": "latency"}
         assert len((folder / "cases.jsonl").read_text().splitlines()) == 4
         return "はい"
 
@@ -150,6 +154,18 @@ def test_a_fault_of_an_arm_is_a_finished_sample(go, reply, state, error):
     assert evaluation.of("baseline")["a2"].state == "answered"
 
 
+def test_a_row_keeps_the_quotes_and_counts_those_that_do_not_stand():
+    place = Place(page=1)
+    chunk = Chunk("c1", "0" * 64, "規程.pdf", "規程", "締め日は毎月20日とする。", place, 0, ("everyone",))
+    citations = [Citation.of(chunk, quote) for quote in ("毎月20日", "毎月25日", "毎月20日")]
+    unknown = Citation("別.pdf", "別", place, "何でも", "c9")  # of a chunk that the answer does not tell
+    row = ask(lambda question, user: Answer("20日", (*citations, unknown), hits=(Hit(chunk, 1.0, 1),), misquoted=2), CASES[0], "a")
+    assert (row.quotes, row.misquoted) == (("毎月20日", "毎月25日", "何でも"), 3)
+    assert Row.from_json(json.loads(json.dumps(to_json(row)))) == row
+    older = {key: value for key, value in to_json(row).items() if key not in ("quotes", "misquoted")}
+    assert (Row.from_json(older).quotes, Row.from_json(older).misquoted) == ((), 0)
+
+
 def test_long_errors_are_cut():
     assert len(ask(Oracle(CASES, {"Q1": ValueError("あ" * 9999)}), CASES[0], "a").error) == 500
 
@@ -163,10 +179,10 @@ def test_a_lost_server_stops_the_run_until_it_is_back(tmp_path, go):
     first, cause, remedy = lines(caught)
     assert first == "届きません。評価を途中で止めました。測定済みの 5 / 8 件は残っています。"
     assert "止まっています" in cause and "もう一度実行" in remedy
-    assert finished(tmp_path) == PLAN[:5] and kinds(tmp_path) == ["seal", "run"]
+    assert finished(tmp_path) == PLAN[:5] and kinds(tmp_path) == ["seal", "run", "stopped"]
     arms = make_arms()
     assert rows_sha256(go(arms).rows) == unbroken(tmp_path / "other")
-    assert arms["candidate"].asked == ["Q3", "U1"] and kinds(tmp_path) == ["seal", "run", "rows"]
+    assert arms["candidate"].asked == ["Q3", "U1"] and kinds(tmp_path) == ["seal", "run", "stopped", "rows"]
 
 
 class Losing(Oracle):
@@ -205,12 +221,33 @@ def test_a_rehearsal_needs_its_server_too():
         rehearse(Oracle(CASES, {"Q2": GONE}), CASES)
 
 
-def test_figures_that_are_none_survive_the_journal(tmp_path, go):
-    first = go(make_arms(Q1=make_answer("1日", confidence=float("nan"), yen=float("inf"))))
-    again = go(make_arms())
-    row = again.of("candidate")["a1"]
-    assert (str(row.confidence), row.yen) == ("nan", float("inf"))
-    assert rows_sha256(again.rows) == rows_sha256(first.rows)
+@pytest.mark.parametrize("figure", [float("nan"), float("inf"), -1.0, "1", None])
+@pytest.mark.parametrize("name", ["confidence", "seconds", "yen", "prompt_tokens", "completion_tokens", "misquoted"])
+def test_figures_that_are_none_are_a_fault_of_the_arm(tmp_path, go, name, figure):
+    first = go(make_arms(Q1=make_answer("1日", **{name: figure})))
+    row = first.of("candidate")["a1"]
+    assert (row.state, row.error) == ("wrong_format", f"no finite numbers of 0 or more: {name}")
+    assert 0 < row.seconds < 5 and all(value == 0 or name != other for other, value in told(row).items() if other != "seconds")
+    journal = (tmp_path / RUN / JOURNAL).read_text().lower()
+    assert "nan" not in journal and '"inf' not in journal
+    assert decide(first).states["candidate"]["wrong_format"] == 1
+    assert rows_sha256(go(make_arms()).rows) == rows_sha256(first.rows)
+
+
+def told(row):
+    """All that an arm says of itself in numbers."""
+    names = ("confidence", "seconds", "yen", "prompt_tokens", "completion_tokens", "misquoted")
+    return {name: getattr(row, name) for name in names}
+
+
+@pytest.mark.parametrize(("reported", "workers", "least", "most"), [(1e-9, 1, 0.02, 5), (30.0, 1, 30, 30), (1e-3, 2, 1e-3, 1e-3)])
+def test_one_at_a_time_a_sample_takes_no_less_than_the_clock_says(go, reported, workers, least, most):
+    def slow(question, *, user=""):
+        time.sleep(0.02)
+        return Answer("はい", seconds=reported)
+
+    evaluation = go({"a": slow}, workers=workers)
+    assert all(least <= row.seconds <= most for row in evaluation.rows)
 
 
 def test_unstorable_characters_do_not_stop_a_run(go):
@@ -244,14 +281,14 @@ def test_a_run_stopped_at_any_sample_goes_on(tmp_path, go, at):
     with pytest.raises(KeyboardInterrupt):
         go(Stopping(at).arms)
     assert finished(tmp_path) == PLAN[:at]
-    assert kinds(tmp_path) == ["seal", "run"]  # nothing says that it is finished
+    assert kinds(tmp_path) == ["seal", "run", "stopped"]  # nothing says that it is finished
     arms, seen = make_arms(), []
     evaluation = go(arms, progress=lambda *counts: seen.append(counts))
     assert sum(len(arm.asked) for arm in arms.values()) == len(PLAN) - at
     assert finished(tmp_path) == PLAN
     assert seen[0] == (at + 1, 8)
     assert rows_sha256(evaluation.rows) == unbroken(tmp_path / "other")
-    assert kinds(tmp_path) == ["seal", "run", "rows"]
+    assert kinds(tmp_path) == ["seal", "run", "stopped", "rows"]
 
 
 def test_a_run_stopped_twice_and_once_more(tmp_path, go):
@@ -270,7 +307,8 @@ def test_a_finished_run_asks_nothing_again(tmp_path, go):
     assert kinds(tmp_path) == ["seal", "run", "rows"]
 
 
-def test_a_torn_line_is_asked_again(tmp_path, go):
+def test_a_torn_line_is_asked_again(tmp_path, go, monkeypatch):
+    monkeypatch.setattr(evaluating, "_stop", lambda *told: None)  # it was killed
     with pytest.raises(KeyboardInterrupt):
         go(Stopping(4).arms)
     journal = tmp_path / RUN / JOURNAL
@@ -278,6 +316,17 @@ def test_a_torn_line_is_asked_again(tmp_path, go):
     arms = make_arms()
     assert rows_sha256(go(arms).rows) == unbroken(tmp_path / "other")
     assert arms["baseline"].asked == ["Q2", "Q3", "U1"]
+
+
+def test_a_finished_sample_without_its_line_end_is_not_asked_again(tmp_path, go):
+    with pytest.raises(KeyboardInterrupt):
+        go(Stopping(4).arms)
+    journal = tmp_path / RUN / JOURNAL
+    for asked in (4, 0):  # of the rest of a stopped run, then of a finished one
+        journal.write_bytes(journal.read_bytes()[:-1])
+        arms = make_arms()
+        assert rows_sha256(go(arms).rows) == unbroken(tmp_path / f"other{asked}")
+        assert sum(len(arm.asked) for arm in arms.values()) == asked
 
 
 def test_a_ledger_that_lost_a_torn_line_does_not_stop_a_run(tmp_path, go):
@@ -289,12 +338,12 @@ def test_a_ledger_that_lost_a_torn_line_does_not_stop_a_run(tmp_path, go):
     book.write_bytes(book.read_bytes() + b"{")
     go()
     go()
-    assert kinds(tmp_path) == ["seal", "run", "rows"]
+    assert kinds(tmp_path) == ["seal", "run", "stopped", "stopped", "rows"]
 
 
 @pytest.mark.parametrize("fewest", [1, 5])
 def test_kill_9_loses_and_repeats_no_finished_sample(tmp_path, fewest):
-    cases, log = make_cases(20), tmp_path / "asked.log"
+    cases, log = make_cases(60), tmp_path / "asked.log"
     script = """
 import sys, time
 from pathlib import Path
@@ -307,7 +356,7 @@ class Slow(Oracle):
         time.sleep(0.02)
         return super().__call__(question, user=user)
 
-cases = make_cases(20)
+cases = make_cases(60)
 evaluation = sealed_run(Path(sys.argv[1]), cases, {"slow": Slow(cases)})
 """
     command = [sys.executable, "-c", script, str(tmp_path / "runs"), str(log)]
@@ -319,10 +368,10 @@ evaluation = sealed_run(Path(sys.argv[1]), cases, {"slow": Slow(cases)})
         while len(read(journal)) < fewest and process.poll() is None and time.monotonic() < limit:
             time.sleep(0.002)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         assert process.wait() == -signal.SIGKILL, "it had finished before it was killed"
     before = [row["case"] for row in read(journal)]
-    assert fewest <= len(before) < 20
+    assert fewest <= len(before) < 60
     begun = log.read_text().split()
     subprocess.run(command, cwd=root, check=True)
     asked = log.read_text().split()[len(begun) :]
@@ -436,6 +485,160 @@ def test_a_finished_run_that_was_edited_is_not_entered_again(tmp_path, go, edit)
         go()
     assert len(lines(caught)) == 3
     assert kinds(tmp_path) == ["seal", "run", "rows"]
+
+
+def copy_in(runs, other):
+    (runs / RUN).mkdir(parents=True)
+    shutil.copy(other / RUN / JOURNAL, runs / RUN)
+
+
+def link_in(runs, other):
+    (runs / RUN).symlink_to(other / RUN)
+
+
+def link_journal_in(runs, other):
+    (runs / RUN).mkdir(parents=True)
+    (runs / RUN / JOURNAL).symlink_to(other / RUN / JOURNAL)
+
+
+@pytest.mark.parametrize("bring", [copy_in, link_in, link_journal_in])
+def test_a_journal_that_another_run_wrote_is_refused(tmp_path, bring):
+    sealed_run(tmp_path / "other", CASES, make_arms(), run=RUN)
+    (tmp_path / "runs").mkdir()
+    bring(tmp_path / "runs", tmp_path / "other")
+    arms = make_arms()
+    with pytest.raises(SealError, match=r"TAMPERED.+台帳と一致しません") as caught:
+        sealed_run(tmp_path / "runs", CASES, arms, run=RUN)
+    assert len(lines(caught)) == 3 and not arms["candidate"].asked
+    assert kinds(tmp_path / "runs") == ["seal"]
+
+
+def ask_other(rows):
+    return [*rows[:2], {**rows[2], "asked": "0" * 12}, *rows[3:]]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda rows: rows[:-1], lambda rows: rows[1:], lambda rows: [], lambda rows: [*rows[:-1], {**rows[-1], "text": "3日"}],
+    ],
+)  # fmt: skip
+def test_a_journal_that_was_changed_while_a_run_stood_still_is_refused(tmp_path, go, edit):
+    with pytest.raises(UnreachableError):
+        go(make_arms(Q3=GONE))
+    journal, arms = tmp_path / RUN / JOURNAL, make_arms()
+    rewrite(journal, edit(read(journal)))
+    with pytest.raises(SealError, match="台帳と一致しません"):
+        go(arms)
+    assert not arms["candidate"].asked and kinds(tmp_path) == ["seal", "run", "stopped"]
+
+
+def test_what_a_kill_left_behind_the_last_stop_is_kept(tmp_path, go, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        go(Stopping(2).arms)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(evaluating, "_stop", lambda *told: None)
+        go(Stopping(3).arms)
+    assert rows_sha256(go().rows) == unbroken(tmp_path / "other")
+    assert kinds(tmp_path) == ["seal", "run", "stopped", "rows"]
+
+
+@pytest.mark.parametrize(
+    "edit", [ask_other, lambda rows: [*rows, rows[0]], lambda rows: [*rows, {**rows[0], "case": "a9"}], lambda rows: [*rows, {**rows[0], "arm": "x"}]]
+)
+def test_rows_of_other_questions_do_not_count(tmp_path, go, monkeypatch, edit):
+    monkeypatch.setattr(evaluating, "_stop", lambda *told: None)  # killed: the ledger does not know its rows
+    with pytest.raises(KeyboardInterrupt):
+        go(Stopping(5).arms)
+    journal = tmp_path / RUN / JOURNAL
+    rewrite(journal, edit(read(journal)))
+    with pytest.raises(SealError, match="台帳と一致しません"):
+        go()
+
+
+def test_a_full_disk_or_a_progress_bar_that_fails_is_a_stop_too(tmp_path, go):
+    def fails(finished, planned):
+        raise ValueError("棒")
+
+    with pytest.raises(ValueError, match="棒"):
+        go(progress=fails)
+    entry = ledger.entries(tmp_path / ledger.NAME)[-1]
+    assert (entry.kind, entry.content["count"], entry.content["run"]) == ("stopped", 1, RUN)
+    assert entry.content["sha256"] == rows_sha256(read(tmp_path / RUN / JOURNAL))
+
+
+def rewrite(journal, rows):
+    journal.unlink()
+    with JsonLines(journal) as file:
+        file.append(*rows)
+
+
+def test_one_question_with_many_endings_is_not_many(tmp_path):
+    cases = tuple(dataclasses.replace(case, id=f"{case.id}{i}", question=case.question + end) for case in CASES for i, end in enumerate("？!・…"))
+    arms = make_arms(cases)
+    with pytest.raises(DataError, match="16 問のうち 12 問") as caught:
+        sealed_run(tmp_path, cases, arms)
+    assert len(lines(caught)) == 3 and not arms["candidate"].asked and kinds(tmp_path) == ["seal"]
+
+
+def identities(folder):
+    return [identity for _, _, identity in ledger.find(folder / ledger.NAME, "run")[0].content["arms"]]
+
+
+@pytest.mark.parametrize(
+    ("identity", "met"),
+    [
+        ("model=gpt-oss-20b context=8192", True), ("/models/gpt-oss-20b", True), ("LLM（gpt-oss-20b）", True),
+        ("model=not-gpt-oss-20b", False), ("gpt-oss-20b-q1", False), ("gpt-oss-20b.1", False), ("gpt-oss-20", False),
+    ],
+)  # fmt: skip
+def test_the_agreed_model_is_met_by_its_whole_name_only(tmp_path, identity, met):
+    arm = Oracle(CASES, identity=identity)
+    if met:
+        assert len(sealed_run(tmp_path, CASES, {"a": arm}, model="gpt-oss-20b").rows) == 4
+    else:
+        with pytest.raises(SealError, match="「gpt-oss-20b」ではありません"):
+            sealed_run(tmp_path, CASES, {"a": arm}, model="gpt-oss-20b")
+    assert bool(arm.asked) == met
+
+
+def plain(text):
+    """A function whose code holds a constant, a set and a function of its own, as a notebook would define it."""
+    body = f"def arm(question, *, user=''):\n    return (lambda: '{text}' if question not in {{'x', 'y', 'z'}} else '')()\n"
+    scope = {}
+    exec(body, scope)
+    return scope["arm"]
+
+
+def test_a_plain_function_is_known_by_its_code(tmp_path, go):
+    go({"a": plain("はい"), "b": Oracle(CASES), "c": functools.partial(plain("はい"))})
+    first, oracle, unknown = identities(tmp_path)
+    assert first.startswith("code=") and (oracle, unknown) == ("1", "")
+    assert go({"a": plain("はい"), "b": Oracle(CASES), "c": functools.partial(plain("はい"))})
+    with pytest.raises(SealError, match="再開できません"):
+        go({"a": plain("いいえ"), "b": Oracle(CASES), "c": functools.partial(plain("はい"))})
+
+
+def test_the_hash_of_a_function_is_the_same_in_every_process(tmp_path):
+    code = "from tests.test_evaluate import plain; from kit.evaluation.evaluate import _code; print(_code(plain('a')))"
+    seeds = [{**os.environ, "PYTHONHASHSEED": str(seed)} for seed in (1, 2)]
+    told = {subprocess.run([sys.executable, "-c", code], env=env, cwd=Path(__file__).parents[1], capture_output=True, check=True).stdout for env in seeds}
+    assert len(told) == 1 and told != {b"\n"}
+
+
+@pytest.mark.parametrize("name", ["prompts_sha256", "prices_sha256"])
+def test_prompts_and_prices_other_than_the_sealed_are_refused(tmp_path, monkeypatch, name):
+    arms = make_arms()
+    with pytest.raises(SealError, match="TAMPERED: プロンプトか価格表") as caught:
+        sealed_run(tmp_path / "begin", CASES, arms, **{name: "f" * 64})
+    assert len(lines(caught)) == 3 and not arms["candidate"].asked and kinds(tmp_path / "begin") == ["seal"]
+    agreed = {name: getattr(evaluating, name)()}
+    with pytest.raises(KeyboardInterrupt):
+        sealed_run(tmp_path / "resume", CASES, Stopping(3).arms, **agreed)
+    monkeypatch.setattr(evaluating, name, lambda: "0" * 64)
+    with pytest.raises(SealError, match="TAMPERED: プロンプトか価格表"):
+        sealed_run(tmp_path / "resume", CASES, arms, **agreed)
+    assert not arms["candidate"].asked
 
 
 # --- several at once ------------------------------------------------------------------------------------

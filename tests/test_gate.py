@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from kit.evaluation import statistics
-from kit.evaluation.gate import Sample, is_broken, judge, point, score, show, values
+from kit.evaluation import designs, statistics
+from kit.evaluation.figures import show
+from kit.evaluation.gate import Sample, is_broken, judge, point, score, values
 from kit.evaluation.metrics import METRICS
-from kit.records import OPEN_STATES, Kpi
+from kit.records import OPEN_STATES, Case, Evidence, Kpi, Place
 from kit.trust.durable import to_json
 from tests.evaluations import RIGHT, make_cases, make_criteria, make_row
 
@@ -145,7 +146,9 @@ def test_a_question_without_row_was_not_run():
     assert [(s.case, s.state) for s in samples] == [("a1", "answered"), ("a2", "timeout"), ("u1", "not_run")]
     assert (samples[0].scores["right"], samples[0].seconds, samples[0].yen) == (1.0, 0.25, 3.0)
     assert math.isnan(samples[1].scores["right"])
-    assert set(samples[2].scores) == {"right", "wrong_answer", "refusal", "latency_p95", "error_rate", "yen_per_right"}
+    assert set(samples[2].scores) == {
+        "right", "wrong_answer", "refusal", "latency_p95", "error_rate", "yen_per_right", "verbatim", "policy_violation",
+    }  # fmt: skip
     assert point("right", samples) == pytest.approx(1 / 3)
 
 
@@ -334,8 +337,8 @@ def test_what_a_guardrail_says():
     baseline = run((100, sample(1.0)), (100, sample(0.0)))
     said = [gate(given, GUARD, baseline=baseline)[0][0].reason for given in (baseline, baseline[::-1])]
     assert said == [
-        "比較対象との差の下限-1.5ポイントが許容範囲にある",
-        "比較対象との差の下限-11.6ポイントが許容範囲を外れ、まだ決められない",
+        "比較対象との差の下限−1.5ポイントが許容範囲にある",
+        "比較対象との差の下限−12.1ポイントが許容範囲を外れ、まだ決められない",
     ]
 
 
@@ -347,7 +350,7 @@ def test_a_guardrail_that_is_surely_broken_is_not_called_open():
     guard = results[1]
     assert (results[0].outcome, found, guard.outcome) == ("GO", "EXTEND", "EXTEND")
     assert guard.high < -GUARD.bar and is_broken(guard) and not is_broken(results[0])
-    assert guard.reason == "比較対象との差の上限-15.8ポイントでも許容範囲を外れ、安全条件を満たしていない"
+    assert guard.reason == "比較対象との差の上限−15.6ポイントでも許容範囲を外れ、安全条件を満たしていない"
     assert why == (
         "「今より悪くしない」が、最も有利に見積もっても比較対象より許容範囲を超えて悪く、安全条件を満たしていません。"
         "質問を増やしても変わらないため、候補を直し、まだ使っていない質問で測り直す必要があります。"
@@ -368,7 +371,7 @@ def test_what_the_outcome_says():
     assert wait[1:] == (
         "EXTEND",
         "「正しさ」は、今回の結果からは基準を満たすとも満たさないとも言い切れません"
-        "（いまの実測値が実力なら、対象の質問が約530問あれば8割の確率で決着します）。",
+        "（いまの実測値が実力なら、全部で約530問あれば、8割の確率でGOに決着します）。",
     )
     edge = gate(run((70, sample(1.0)), (30, sample(0.0))), RIGHT)
     assert edge[2] == "「正しさ」は、今回の結果からは基準を満たすとも満たさないとも言い切れません。"
@@ -396,10 +399,108 @@ def test_figures_as_a_japanese_reader_expects_them(name, value, text):
 
 def test_signed_figures():
     assert show(METRICS["right"], 0.012, signed=True) == "+1.2ポイント"
-    assert show(METRICS["right"], -0.012, signed=True) == "-1.2ポイント"
+    assert show(METRICS["right"], -0.012, signed=True) == "−1.2ポイント"
 
 
 def test_results_are_plain_json_whatever_the_figures():
     results = gate([], RIGHT, FAST, CHEAP, GUARD)[0]
     assert to_json(results)[1]["high"] == "inf"
     assert to_json(results)[0]["point"] == "nan"
+
+
+# --- a judge, corrected by people
+
+
+JUDGED = Kpi("right_by_judge", "LLMの判定", 0.8, "理由")
+
+
+def labelled(count, label, verdict=1.0):
+    """Answers with a verdict of the judge and, where drawn, what people say: NaN for a blank."""
+    return count, Sample("1", "answered", 0.5, 1.0, {"right_by_judge": verdict} | ({} if label is None else {"right_by_people": label}))
+
+
+def test_a_label_that_was_drawn_and_left_blank_counts_at_its_worst():
+    """The judge says right of all; people fill in 240 of 400 drawn labels and leave out the 160 that are wrong."""
+    blank, told = run(labelled(240, 1.0), labelled(160, math.nan)), run(labelled(240, 1.0), labelled(160, 0.0))
+    (found,), result, _ = gate(blank, JUDGED)
+    assert result == "EXTEND" and found.point == 0.6 and found.low < 0.6 and found.high > 0.95
+    assert outcome(told, JUDGED) == "NO-GO"
+    assert found.low == gate(told, JUDGED)[0][0].low
+    assert outcome(run(labelled(240, 1.0), labelled(160, None)), JUDGED) == "GO", "not drawn: no label"
+
+
+def test_only_settled_labels_make_up_the_hundred_and_fifty():
+    def told(settled, blank):
+        return gate(run(labelled(settled, 1.0), labelled(blank, math.nan), labelled(200, None)), JUDGED)[0][0]
+
+    assert told(149, 60).reason == "人の採点が150件に満たず、LLMの判定だけでは決められない"
+    assert (told(149, 60).low, told(149, 60).high) == (0.0, 1.0)
+    assert told(150, 60).low > 0.5
+# --- questions that have something in common ------------------------------------------------------------
+
+
+def on(documents, size, hits, name="right", places=False, judged=False, **fields):
+    """Samples on documents of ``size`` questions each, the first ones of each right: as many as ``hits`` says."""
+    found = []
+    for number in range(documents * size):
+        value = float(number % size < hits[number // size])
+        scores = {name: value} | ({"right_by_people": value} if judged else {})
+        seconds = 1.0 if value else 9.0
+        found.append(Sample(str(number), "answered", seconds, 1.0, scores, f"d{number // size}\n{number if places else ''}"))
+    return found
+
+
+@pytest.mark.parametrize("kpi", [Kpi("right", "正しさ", 0.8, "理由"), Kpi("right_by_judge", "判定", 0.8, "理由"), FAST])
+def test_whole_documents_right_or_wrong_prove_less_than_scattered_questions(kpi):
+    """Of 200 questions 180 (of the quantile 198) are right; on 20 documents those of 2 are not, or each document lacks one."""
+    lacking = 1 if kpi is FAST else 2
+    judged = kpi.metric == "right_by_judge"
+    apart = [dataclasses.replace(s, group="") for s in on(20, 10, [10] * 18 + [10 - lacking // 2] * 2, kpi.metric, judged=judged)]
+    hits = [0] * 2 + [10] * 18 if kpi is not FAST else [10] * 20
+    (alone,), (together,) = (gate(samples, kpi)[0] for samples in (apart, on(20, 10, hits, kpi.metric, judged=judged)))
+    assert alone.outcome == "GO"
+    assert together.outcome == "EXTEND"
+
+
+@pytest.mark.parametrize("name", ["rubric", "character_f1"])
+def test_places_stand_beside_a_few_documents_never_instead_of_them(name):
+    """Pages of their own do not make nineteen documents a hundred and ninety."""
+    hits = [10] * 16 + [3] * 3
+    kpi = Kpi(name, "", 0.8, "")
+    (paged,), (plain,) = (gate(on(19, 10, hits, name, places=places), kpi)[0] for places in (True, False))
+    assert (paged.low, paged.high) == (plain.low, plain.high)
+
+
+def test_groups_are_those_of_all_questions_that_are_judged_together():
+    """Two looks of fifteen documents each are thirty documents: what places there are does not count."""
+    cases = [Case(str(i), f"Q{i}", (("x",),), (Evidence(f"d{i // 4}", Place(page=i)),)) for i in range(120)]
+    looks = [score(part, {case.id: make_row(case) for case in part}) for part in (cases[:60], cases[60:])]
+    whole = score(cases, {case.id: make_row(case) for case in cases})
+    assert [*looks[0], *looks[1]] == whole
+    assert designs.groupings([s.group for s in whole])[0] == [[f"d{i // 4}" for i in range(120)]]
+
+
+def test_few_documents_are_named_in_the_reason():
+    (one,), outcome, _ = gate(on(4, 50, [50] * 4, places=True), Kpi("right", "", 0.8, ""))
+    assert outcome == "GO"
+    assert "文書が4件しかないので、ほかの文書でも同じ結果になるとは言えません" in one.reason
+    (wide,), outcome, _ = gate(on(4, 50, [50] * 4), Kpi("right", "", 0.8, ""))
+    assert outcome == "EXTEND"
+    assert "質問表に根拠の頁を書いてください" in wide.reason
+
+
+@pytest.mark.parametrize("name", ["minutes_saved", "yen_per_right"])
+def test_too_few_questions_for_what_has_no_limits(name):
+    """Ninety-nine questions that all went well decide nothing; a hundred do."""
+    kpi = Kpi(name, "", 1.0 if name == "minutes_saved" else 3.0, "")
+    samples = [Sample(str(i), "answered", 1.0, 1.0, {name: 3.0 + i % 2 if name == "minutes_saved" else 1.0}) for i in range(100)]
+    (short,), outcome, _ = gate(samples[1:], kpi)
+    assert outcome == "EXTEND"
+    assert "99件で、この指標の判定に必要な100件に満たず" in short.reason
+    assert gate(samples, kpi)[1] == "GO"
+
+
+def test_seldom_losses_that_were_not_drawn_leave_a_guardrail_open():
+    kpi = Kpi("rubric", "", 0.044, "", "guardrail")
+    arms = [[Sample(str(i), "answered", 1.0, 1.0, {"rubric": value + (i % 2) * more}) for i in range(59)] for value, more in ((0.9, 0.0), (0.9, 0.01))]
+    assert gate(arms[1], kpi, baseline=arms[0])[0][0].outcome == "EXTEND"

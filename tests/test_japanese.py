@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from kit.knowledge import japanese
-from kit.knowledge.japanese import grams, normalise, query, sentences, union, words
+from kit.knowledge.japanese import grams, normalise, query, sentences, surfaces, union, words
 
 JAPANESE = st.text("あいう漢字カナー０1a。！？!?\n「」『』（）()【】[]〈〉《》、. 　", max_size=60)
 ANY = st.text(st.characters() | st.characters(categories=("Cs",)), max_size=40)
@@ -31,6 +31,12 @@ def test_normalise(text, expected):
 @given(ANY)
 def test_normalising_twice_changes_nothing(text):
     assert normalise(normalise(text)) == normalise(text)
+
+
+def test_surfaces_are_all_words_as_written():
+    assert surfaces("締め日は 毎月20日です。") == ["締め日", "は", "毎月", "20", "日", "です", "。"]
+    assert surfaces("") == surfaces(" \n") == []
+    assert len(surfaces("日本 " * 9_000)) == 9_000
 
 
 def test_words_are_content_words_in_their_normal_form_and_order():

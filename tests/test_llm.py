@@ -124,6 +124,7 @@ def test_a_false_quote_does_not_count(ask, number, quote):
     answer = ask(says(True, "30,000円です。", (number, quote)))
     assert (answer.text, answer.state, answer.abstained) == ("30,000円です。", "answered", False)
     assert (answer.citations, answer.confidence) == ((), 0.0)
+    assert answer.misquoted == 1
     assert "1 件のうち 0 件" in answer.trace[-1].detail
 
 
@@ -146,6 +147,7 @@ def test_confidence_is_the_share_of_true_quotes_times_coverage(ask):
     whole, half = ask(says(True, "12,000円", good)), ask(says(True, "12,000円", good, bad))
     assert half.confidence == pytest.approx(whole.confidence / 2)
     assert half.citations == whole.citations
+    assert (half.misquoted, whole.misquoted) == (1, 0)
     twice = ask(says(True, "12,000円", good, good))
     assert (twice.citations, twice.confidence) == (whole.citations, whole.confidence)
     elsewhere = ask(says(True, "10日", (2, "入社6か月後に10日付与する")))

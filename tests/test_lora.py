@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from kit.answering.llm import LLMReader
-from kit.errors import DataError, ServerError
+from kit.errors import DataError, ServerError, SwappedError
 from kit.serving import lora, preflight
 from kit.serving.chat import ChatError, connect
 from kit.serving.server import Server, running, serve
@@ -335,7 +335,7 @@ def test_a_question_to_an_adapter_is_checked_by_its_name(scripted):
         assert chat.ask("?", adapter="faq-1").model == "faq-1" and chat.ask("?").model == "tiny"
         assert [seen["model"] for seen in scripted.seen] == ["faq-1", "tiny"] and "adapter" not in scripted.seen[0]
         scripted.actions = ["はい"]  # the bare model answers in the adapter's place
-        with pytest.raises(ChatError, match=r"faq-1.*tiny"):
+        with pytest.raises(SwappedError, match=r"faq-1.*tiny"):
             chat.ask("?", adapter="faq-1")
 
 

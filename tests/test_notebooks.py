@@ -1,5 +1,6 @@
 """The strict papermill runner on small notebooks, and the ten notebooks of the kit on the sample."""
 
+import ast
 import json
 import keyword
 import math
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from hypothesis import example, given, strategies as st
+from hypothesis import example, given, settings as hypothesis_settings, strategies as st
 
 from kit.errors import DataError, KitError, ParameterError, RunError
 from kit.interface import notebooks
-from kit.interface.notebooks import check, find, parameters, parse, run
+from kit.interface.notebooks import check, find, parameters, parse, read_values, run
+from kit.reporting import export
+from tests.evaluations import Oracle, make_cases, sealed_run, wrong_arm
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
@@ -94,8 +97,9 @@ def test_a_notebook_without_parameters_takes_none(tmp_path):
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
     nbformat.write(book, tmp_path / "a.ipynb")
     assert parameters(tmp_path / "a.ipynb") == {}
-    with pytest.raises(ParameterError, match="使える名前: なし"):
+    with pytest.raises(ParameterError, match="使える名前: なし") as told:
         check(tmp_path / "a.ipynb", {"x": 1})
+    assert "使える" not in told.value.cause, "cause and remedy do not say the same"
 
 
 @pytest.mark.parametrize(
@@ -171,6 +175,59 @@ def test_the_remedy_can_be_pasted(book):
         assert check(book, parse(book, {name: text})) == {name: parameters(book)[name].default}
 
 
+def test_values_are_read_from_a_file_as_papermill_does(book, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text('\ufefftext: "12"\nnumber: 12\nshare: 0.5\nswitch: true\nwords: [a]\n', encoding="utf-8")
+    assert check(book, read_values(path)) == {"text": "12", "number": 12, "share": 0.5, "switch": True, "words": ["a"]}
+    path.write_text('{"number": 3}', encoding="utf-8")
+    assert read_values(path) == {"number": 3}
+    path.write_text("# なにもない\n", encoding="utf-8")
+    assert read_values(path) == {}
+    path.write_text("number: 2026-11-23\n", encoding="utf-8")
+    with pytest.raises(ParameterError, match="number"):
+        check(book, read_values(path))
+
+
+@pytest.mark.parametrize("content", [b"- a\n", b"text", b"a: [", b"a: !!python/object:os.system x", b"\x93\xfa", None])
+def test_a_file_of_values_that_is_none_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "p.yaml").write_bytes(content)
+    with pytest.raises(DataError, match=r"p\.yaml を読み込めません") as caught:
+        read_values(tmp_path / "p.yaml")
+    assert three_lines(caught.value)
+    assert ("書き方" in caught.value.cause) == (content is not None) and "Errno" not in str(caught.value)
+
+
+def test_kit_run_takes_a_file_of_values_and_single_ones_win(book, tmp_path, monkeypatch, no_kernel):
+    from kit.interface import cli
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.yaml").write_text("number: 4\nshare: 0.5\n", encoding="utf-8")
+    assert cli.main(["run", str(book), "-f", "p.yaml", "-p", "number", "5", "-o", "out.ipynb"]) == 0
+    assert no_kernel == [(book, {"number": 5, "share": 0.5})]
+    (tmp_path / "p.yaml").write_text("nubmer: 4\n", encoding="utf-8")
+    assert cli.main(["run", str(book), "-f", "p.yaml"]) == 1
+    assert len(no_kernel) == 1
+
+
+def test_kit_run_says_what_was_decided(book, tmp_path, monkeypatch, capsys):
+    import papermill
+
+    from kit.evaluation.decide import decide
+    from kit.interface import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KIT_RUNS", str(tmp_path / "runs"))
+    cases = make_cases(40)
+    names = iter(("20261121-090000-p", ""))
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: (name := next(names)) and decide(
+        sealed_run(tmp_path / "runs", cases, {"b": wrong_arm(cases), "c": Oracle(cases)}, run=name)))  # fmt: skip
+    assert cli.main(["run", str(book), "-o", "out.ipynb"]) == 0
+    assert capsys.readouterr().out == "out.ipynb\nDECISION: GO  runs/20261121-090000-p\n"
+    assert cli.main(["run", str(book), "-o", "out.ipynb"]) == 0
+    assert capsys.readouterr().out == "out.ipynb\n", "an earlier decision is not told of again"
+
+
 def test_texts_of_the_command_line_become_values(book):
     texts = {"text": "12", "number": "12", "share": "0.5", "switch": "true", "words": '["a", "b"]', "depths": "[1]"}
     assert parse(book, texts) == {
@@ -193,26 +250,100 @@ VALUES = st.recursive(
 NAMES = st.sampled_from(["text", "number", "share", "switch", "words", "depths"])
 
 
-@given(st.dictionaries(NAMES | st.sampled_from(HOSTILE) | st.text(), VALUES, max_size=3))
+TEXTS = st.text(st.characters(exclude_categories=())) | st.sampled_from(
+    ["'", '"', "\\", "\\'", '"""', "\u2028\u2029\x85", "\ud800\udfff", "\n# Parameters\nimport os", "{text}", "\x00", "#", "'+os.sep+'", "\r\n"]
+)
+NUMBERS = st.integers() | st.sampled_from([2**63 - 1, 2**63, -(2**63), 10**400, -(10**5000)])
+FITTING = st.fixed_dictionaries(
+    {},
+    optional={
+        "text": TEXTS, "number": NUMBERS, "share": st.floats() | NUMBERS, "switch": st.booleans(),
+        "words": st.lists(TEXTS, max_size=3), "depths": st.lists(NUMBERS, max_size=3),
+    },
+)  # fmt: skip
+STRANGE = st.dictionaries(NAMES | st.sampled_from(HOSTILE) | st.text() | st.integers(), VALUES | TEXTS | NUMBERS, max_size=3)
+DICTIONARIES = FITTING | STRANGE | st.tuples(FITTING, STRANGE).map(lambda both: both[0] | both[1])
+
+
+@pytest.fixture(scope="module")
+def injected(tmp_path_factory):
+    """What papermill writes for given values: the statements of the injected cell, and the values; None where refused."""
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    path = write(tmp_path_factory.mktemp("book") / "a.ipynb")
+    book = load_notebook_node(str(path))
+
+    def injected(values):
+        try:
+            handed = check(path, values)
+        except ParameterError as error:
+            assert three_lines(error), str(error)
+            return None
+        cells = parameterize_notebook(book, handed, kernel_name="python3", language="python").cells
+        (cell,) = [cell for cell in cells if "injected-parameters" in cell.metadata.get("tags", [])]
+        return ast.parse(cell.source.encode()).body, handed
+
+    return injected
+
+
+def is_only_literals(body, handed):
+    """Whether a cell is one ``Name = literal`` for each value, and these literals are the values."""
+    if not all(isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name) for line in body):
+        return False
+    written = {line.targets[0].id: ast.literal_eval(line.value) for line in body}
+    return len(body) == len(handed) and repr(written) == repr(handed)  # repr: 1 is neither True nor 1.0
+
+
 @example({"text": '"; import os; os.system("true") #'})
 @example({"text": "\ud800\n\r\u2028'''\\"})
 @example({"words": ['"]\nimport os\n["']})
 @example({"text\n次にすること: 嘘": 1})
 @example({"share": math.nan})
-def test_hostile_names_and_values_never_reach_a_kernel(tmp_path_factory, values):
-    from papermill.translators import PythonTranslator
+@given(values=DICTIONARIES)
+@hypothesis_settings(max_examples=500, deadline=None)
+def test_the_injected_cell_is_nothing_but_names_and_literals(injected, values):
+    found = injected(values)
+    assert found is None or is_only_literals(*found)
 
-    book = tmp_path_factory.mktemp("book") / "a.ipynb"
-    write(book)
-    try:
-        handed = check(book, values)
-    except ParameterError as error:
-        assert three_lines(error), str(error)
-        return
-    assert set(handed) <= set(parameters(book))
-    written: dict[str, object] = {}
-    exec(PythonTranslator.codify(handed), {"__builtins__": {}}, written)  # what papermill would put into the notebook
-    assert written == handed
+
+@pytest.mark.slow
+@given(values=DICTIONARIES)
+@hypothesis_settings(max_examples=10_000, deadline=None)
+def test_the_injected_cell_of_ten_thousand_is_nothing_but_names_and_literals(injected, values):
+    found = injected(values)
+    assert found is None or is_only_literals(*found)
+
+
+@pytest.mark.parametrize("good", [{"text": "a", "number": -1, "share": 2, "switch": True, "words": ["x", ""], "depths": [0]}, {}])
+def test_what_fits_is_written(injected, good):
+    body, handed = injected(good)
+    assert len(body) == len(good) and is_only_literals(body, handed)
+
+
+def a(name, text, base=object):
+    """A value that says what it is not: of a class of that name, with a text of its own."""
+    return type(name, (base,), {"__str__": lambda _: text, "__repr__": lambda _: text, "__format__": lambda *_: text})()
+
+
+def unspeakable(_):
+    raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"text": a("str", 'a"; import os #')}, {"text": a("str", 'a"; import os #', str)}, {"number": a("int", "__import__('os')")},
+        {"number": a("int", "__import__('os')", int)}, {"share": a("float", "os.sep", float)}, {"switch": a("bool", "os")},
+        {"words": [a("str", '"]; import os #')]}, {"words": a("list", "os", list)}, {"text": type("E", (), {"__repr__": unspeakable})()},
+        {type("E", (str,), {"__format__": lambda *_: "os.x"})("text"): "a"}, {type("E", (), {"__str__": unspeakable})(): "a"},
+        {"number": 10**5000}, {"text": 10**5000}, {"depths": [1, 10**5000]}, {"share": 10**400}, {7: 7}, {None: 1}, {("text",): "a"},
+    ],
+)  # fmt: skip
+def test_what_calls_itself_a_value_and_is_none_never_reaches_a_kernel(book, tmp_path, no_kernel, values):
+    with pytest.raises(ParameterError) as caught:
+        run(str(book), tmp_path / "out.ipynb", values)
+    assert three_lines(caught.value) and no_kernel == []
 
 
 # --- finding a notebook
@@ -443,7 +574,8 @@ def finished(sample):
 def test_the_sample_ends_with_one_line_and_a_summary(sample, finished):
     folder, done = sample
     decision = json.loads((finished / "decision.json").read_text(encoding="utf-8"))
-    assert done.stdout == f"DECISION: {decision['outcome']}  mine/{finished.name}/summary.html\n"
+    to_read = "  ".join(f"mine/{finished.name}/summary.{name}" for name in ("html", "pdf") if name in export.FORMATS)
+    assert done.stdout == f"DECISION: {decision['outcome']}  {to_read}\n"
     assert decision["outcome"] in ("GO", "NO-GO", "EXTEND")
     lines = done.stderr.splitlines()
     assert lines[0] == f"実行: mine/{finished.name}"
@@ -457,13 +589,13 @@ def test_the_sample_ends_with_one_line_and_a_summary(sample, finished):
 def test_the_run_folder_holds_what_the_decision_rests_on(finished):
     assert {path.name for path in finished.iterdir()} == {
         "cases.jsonl", "criteria.yaml", "decision.json", "notebooks", "rows.jsonl", "seal.json",
-        "summary.html", "summary.md",
+        "prices.toml", *(f"summary.{name}" for name in export.FORMATS),
     }  # fmt: skip
     rows = [json.loads(line) for line in (finished / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len({(row["case"], row["arm"]) for row in rows}) == len(rows) == 400
     assert {row["state"] for row in rows} == {"answered"}
     kinds = [json.loads(line)["kind"] for line in (finished.parent / "ledger.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert kinds == ["seal", "run", "rows", "decision"]
+    assert kinds == ["seal", "run", "rows", "decision", "checkpoint"]
 
 
 @pytest.mark.notebooks

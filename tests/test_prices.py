@@ -1,10 +1,11 @@
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
 from kit.errors import SettingsError
-from kit.prices import read_prices
+from kit.prices import METERING, PLAN, planned, read_prices
 
 TABLE = """
 [machine]
@@ -100,7 +101,71 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
             read_prices(wrong)
 
 
+SHIPPED = Path(__file__).parents[1] / "data" / "prices.toml"
+
+
+def changed(old, new):
+    text = SHIPPED.read_text(encoding="utf-8")
+    assert text.count(old) == 1, old
+    return text.replace(old, new)
+
+
+def test_dollars_become_yen_at_the_rate_that_the_table_names(table):
+    plan = read_prices(table(changed("yen_per_usd = 156.0", "yen_per_usd = 150"))).plan
+    assert plan["api_yen_per_million_prompt"] == 2.5 * 150
+    assert plan["gpu_yen_per_hour"] == 2.8 * 150
+    assert plan["gpu_hours_per_month"] == 176  # what is no money stays as it is
+    note = read_prices(SHIPPED).notes["cloud_api"]
+    assert "1 USD＝156円で換算" in note and note.endswith("（2025-03-01、確度B）")
+
+
+@pytest.mark.parametrize(("old", "new", "told"), [
+    ("yen_per_usd = 156.0", "", "[exchange] yen_per_usd"),
+    ("yen_per_usd = 156.0", "yen_per_usd = 0", "[exchange] yen_per_usd"),  # it would make all dollars free
+    ("\n[exchange]\n", "\n[other]\n", "[exchange] yen_per_usd"),
+    ("gpu_usd_per_hour", "gpu_yen_per_hour", "[cloud_gpu] gpu_usd_per_hour"),  # which of the two is meant?
+    ("server_yen = 2500000", "server_yen = -1", "[server] server_yen"),
+    ("server_years = 5", "server_years = 0", "[server] server_years"),
+    ("target_utilisation = 0.3", "target_utilisation = nan", "[usage] target_utilisation"),
+    ("target_utilisation = 0.3", "target_utilisation = 30", "[usage] target_utilisation"),
+    ("[power]", "[not_power]", "[power] yen_per_kwh"),
+])
+def test_a_plan_with_a_wrong_price_is_refused_by_table_and_key(table, old, new, told):
+    with pytest.raises(SettingsError) as caught:
+        read_prices(table(changed(old, new)))
+    assert told in caught.value.what
+
+
+def test_other_currencies_go_the_same_way(table):
+    euros = TABLE.replace("yen_per_hour = 60\n", 'currency = "EUR"\neur_per_hour = 0.5\n')
+    with pytest.raises(SettingsError, match="yen_per_eur"):
+        read_prices(table(euros))
+    assert read_prices(table(euros + "[exchange]\nyen_per_eur = 160\n")).machine_yen_per_hour == 80
+
+
+def test_a_table_that_is_written_out_reads_back_the_same(table):
+    prices = read_prices(SHIPPED)
+    assert read_prices(table(prices.to_toml())) == prices
+    assert len({key for keys in PLAN.values() for key in keys}) == sum(map(len, PLAN.values()))  # no key in two tables
+
+
+def test_a_plan_is_optional_and_comes_from_the_table_in_force(table, monkeypatch):
+    old = read_prices(table(TABLE))
+    assert old.plan == {} and set(old.notes) == {*METERING}
+    now = planned(old)
+    assert now.plan == read_prices(SHIPPED).plan and now.notes["machine"] == old.notes["machine"]
+    assert planned(now) is now
+    before = dataclasses.replace(now, plan={key: 2.0 * value for key, value in now.plan.items() if key != "watts"})
+    assert planned(before).plan == before.plan | {"watts": now.plan["watts"]}, "kept by a version that knew fewer keys"
+
+
+def test_grades(table):
+    prices = read_prices(table(TABLE))
+    assert (prices.grade("machine"), prices.grade("machine", "staff"), prices.grade("absent")) == ("B", "C", "C")
+
+
 def test_the_shipped_table_is_whole_and_graded():
-    prices = read_prices(Path(__file__).parents[1] / "data" / "prices.toml")
+    prices = read_prices(SHIPPED)
+    assert {*prices.notes} == {*METERING, *PLAN}
     assert prices.staff_yen_per_hour > prices.machine_yen_per_hour > 0
     assert not any("記載なし" in note or "日付なし" in note for note in prices.notes.values())

@@ -37,7 +37,7 @@ def run(project, folder):
     )  # fmt: skip
     figures = json.loads(measured.stdout)
     assert figures["code"] == 0, figures["err"]
-    decided = re.fullmatch(r"DECISION: (GO|NO-GO|EXTEND)  (runs/[^/]+)/summary\.html\n", figures["out"])
+    decided = re.fullmatch(r"DECISION: (GO|NO-GO|EXTEND)  (runs/[^/]+)/summary\.html  \2/summary\.pdf\n", figures["out"])
     assert decided, figures["out"]
     return figures | {"decision": decided[1]}, folder / decided[2]
 

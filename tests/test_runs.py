@@ -7,7 +7,7 @@ import pytest
 
 from kit.errors import RunError, SealError
 from kit.evaluation.evaluate import JOURNAL
-from kit.evaluation.runs import latest_run, new_run, open_run, read_evaluation
+from kit.evaluation.runs import decided_runs, latest_run, new_run, open_run, read_evaluation
 from kit.records import Kpi
 from kit.trust import ledger
 from kit.trust.seal import seal
@@ -80,6 +80,9 @@ def test_a_decided_run_is_finished_and_so_is_all_before_it(tmp_path, sealed):
     decided = make_run(tmp_path, "20260102-090000-p", "decision.json", under=sealed)
     assert open_run(tmp_path, "p", sealed) not in tmp_path.glob("2026010*")
     assert latest_run(tmp_path, "p") == decided
+    other = make_run(tmp_path, "20260101-080000-q", "decision.json", under=sealed)
+    (tmp_path / "jobs").mkdir()
+    assert decided_runs(tmp_path) == [other, decided]
 
 
 def test_what_finishes_a_run_is_up_to_the_caller(tmp_path, sealed):

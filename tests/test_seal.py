@@ -1,14 +1,13 @@
 import dataclasses
 import time
-from datetime import datetime
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kit.errors import LedgerError, SealError
+from kit.errors import DataError, LedgerError, SealError
 from kit.records import Criteria, Kpi
-from kit.trust import ledger
-from kit.trust.seal import fingerprint, require, seal, today
+from kit.trust import ledger, signing
+from kit.trust.seal import APPROVAL, Approval, approvals, approve, fingerprint, lineage, require, seal, today
 
 AGREED = Criteria(
     "題", "仮説", "責任者", ("部長",), (Kpi("right", "正しさ", 0.7, "理由"),), 0.05, 0.05, "", 420, 10, "title: 題\n", "質問表.xlsx",
@@ -69,14 +68,16 @@ def test_changed_criteria_of_one_title_name_their_parent(path):
     second = seal(CHANGED, path)
     third = seal(dataclasses.replace(AGREED, cases_count=201), path)
     assert (second.parent, third.parent) == (first.sha256, second.sha256)
+    moved = dataclasses.replace(AGREED, title=" 題　", questions=("78ab",), text="title: ' 題　'\n")
+    assert seal(moved, path).parent == third.sha256  # new questions under the old title continue it
     assert seal(AGREED, path) == first
 
 
-def test_the_parent_is_known_by_its_questions_not_by_its_title(path):
+def test_the_parent_is_known_by_its_questions_under_any_title(path):
     first = seal(AGREED, path)
     renamed = dataclasses.replace(AGREED, title="別の題", text="title: 別の題\n")
     assert seal(dataclasses.replace(renamed, questions=("34cd", "56ef")), path).parent == first.sha256
-    assert seal(dataclasses.replace(AGREED, questions=("78ab",)), path).parent == ""  # another team's, from one template
+    assert seal(dataclasses.replace(renamed, title="ほかの題", questions=("78ab",)), path).parent == ""
 
 
 def on(monkeypatch, day):
@@ -99,16 +100,22 @@ def test_criteria_whose_deadline_has_passed_are_not_sealed(path, monkeypatch):
 
 @pytest.fixture(params=["Pacific/Kiritimati", "Etc/GMT+12"])
 def zone(request, monkeypatch):
-    """The earliest and the latest clock of the world: at no time do both show the date of UTC."""
+    """The earliest and the latest clock of the world: at no time do both show the date of Japan."""
     monkeypatch.setenv("TZ", request.param)
     time.tzset()
-    yield ZoneInfo(request.param)
+    yield request.param
     monkeypatch.undo()
     time.tzset()
 
 
-def test_today_is_the_date_of_this_machine(zone):
-    assert today() == f"{datetime.now(zone):%Y-%m-%d}"
+def test_today_is_the_date_in_japan_whatever_this_machine_is_set_to(zone):
+    assert today() == (datetime.now(UTC) + timedelta(hours=9)).date().isoformat()
+
+
+def test_a_deadline_that_is_past_in_japan_is_past(zone, path):
+    yesterday = (datetime.now(UTC) + timedelta(hours=9 - 24)).date().isoformat()
+    with pytest.raises(SealError, match="もう過ぎている"):
+        seal(dataclasses.replace(AGREED, deadline=yesterday), path)
 
 
 def test_the_ledger_of_the_settings_is_the_default(tmp_path, monkeypatch):
@@ -157,3 +164,82 @@ def test_a_broken_ledger_proves_nothing(path):
     for use in (lambda: require(AGREED, "run-1", path), lambda: seal(CHANGED, path)):
         with pytest.raises(LedgerError):
             use()
+
+
+# --- lineage
+
+
+def asking(*questions):
+    return dataclasses.replace(AGREED, title=f"{questions}", questions=questions, text=f"title: {questions}\n")
+
+
+def test_a_lineage_is_all_that_was_amended_step_by_step(path):
+    first, other, second = seal(asking("a", "b"), path), seal(asking("x"), path), seal(asking("b", "c"), path)
+    third = seal(asking("c", "d"), path)  # shares no question with the first, but with what came of it
+    assert (second.parent, third.parent, other.parent) == (first.sha256, second.sha256, "")
+    family = [first.sha256, second.sha256, third.sha256]
+    for criteria in (first.criteria, second.criteria, third.criteria, asking("a", "not sealed")):
+        assert [entry.content["sha256"] for entry in lineage(criteria, path)] == family
+    assert [entry.content["sha256"] for entry in lineage(other.criteria, path)] == [other.sha256]
+    assert lineage(asking("new"), path) == []
+
+
+def test_a_lineage_follows_what_is_cited_where_no_question_is_shared(path):
+    first, last = seal(asking("a"), path), asking("z")
+    facts = {"title": "題", "parent": first.sha256, "cases_sha256": "", "metrics_sha256": ""}
+    ledger.append(path, "seal", facts | {"sha256": fingerprint(last), "questions": ["z"]})
+    for criteria in (first.criteria, last):
+        assert [entry.content["sha256"] for entry in lineage(criteria, path)] == [first.sha256, fingerprint(last)]
+
+
+def test_new_questions_under_one_title_are_of_one_lineage(path):
+    plain, other, spaced = (
+        dataclasses.replace(asking(question), title=title) for question, title in (("a", "規程 PoC"), ("x", "規程PoC"), ("b", " 規程　ＰｏＣ\n"))
+    )  # fmt: skip
+    first, _, last = seal(plain, path), seal(other, path), seal(spaced, path)
+    for criteria in (plain, spaced, dataclasses.replace(asking("not sealed"), title="規程 PoC")):
+        assert [entry.content["sha256"] for entry in lineage(criteria, path)] == [first.sha256, last.sha256]
+    assert last.parent == first.sha256 and len(lineage(other, path)) == 1
+    for question in "cd":
+        assert seal(dataclasses.replace(asking(question), title=""), path).parent == ""  # no title is none in common
+
+
+# --- approvals
+
+
+@pytest.fixture
+def key(tmp_path):
+    signing.make_key(tmp_path / "部長.pem")
+    return tmp_path / "部長.pem"
+
+
+def test_an_approver_signs_the_seal_once(path, key):
+    sealed = seal(AGREED, path)
+    assert approvals(path, sealed.sha256) == ()
+    given = approve(AGREED, "部長", key, path)
+    (entry,) = ledger.find(path, APPROVAL, seal=sealed.sha256)
+    assert given == Approval("部長", entry.content["key"], entry.at)
+    assert approve(AGREED, "部長", key, path) == given
+    assert approvals(path, sealed.sha256) == (given,)
+    assert approvals(path, "0" * 64) == ()
+
+
+def test_an_approval_of_one_seal_is_none_of_another(path, key):
+    sealed, other = seal(AGREED, path), seal(CHANGED, path)
+    approve(AGREED, "部長", key, path)
+    moved = ledger.find(path, APPROVAL)[0].content | {"seal": other.sha256}
+    with pytest.raises(DataError, match="署名が内容と合わない"):
+        ledger.append(path, APPROVAL, moved)
+    assert (len(approvals(path, sealed.sha256)), approvals(path, other.sha256)) == (1, ())
+
+
+def test_only_approvers_sign_and_only_what_is_sealed(path, key):
+    with pytest.raises(SealError, match="まだ封印されていません"):
+        approve(AGREED, "部長", key, path)
+    seal(AGREED, path)
+    with pytest.raises(SealError, match="「社長」は、この判定基準の承認者ではない") as caught:
+        approve(AGREED, "社長", key, path)
+    assert len(str(caught.value).split("\n")) == 3 and "部長" in caught.value.cause
+    with pytest.raises(SealError, match="まだ封印されていません"):
+        approve(CHANGED, "部長", key, path)
+    assert ledger.find(path, APPROVAL) == []

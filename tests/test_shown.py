@@ -14,9 +14,14 @@ from kit.improving.feedback import read_feedback
 from kit.interface.project import find_project
 from kit.interface.shown import ask, opened, show
 from kit.interface.stores import build_store
+from kit.prices import read_prices
 from kit.records import Answer, Chunk, Citation, Hit, Kpi, Parts, Place, Step
+from kit.reporting.economics import economics
+from kit.reporting.export import draw_summary
 from kit.serving.chat import Reply, Stream
+from kit.settings import load
 from tests.projects import small_project
+from tests.test_summary import PRICES, decision
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -165,10 +170,26 @@ def test_criteria_are_shown_with_roles_and_directions(project):
     html = show(criteria)._repr_html_()
     cells = re.findall("<td[^>]*>([^<]*)</td>", html)
     assert cells[:3] == ["判定", "正しく対応できた割合", "70%以上"]
-    assert cells[4:7] == ["安全条件", "正しく対応できた割合（比較対象との差）", "−5ポイント以内"]
+    assert cells[4:7] == ["安全条件（比較対象との差）", "正しく対応できた割合", "−5ポイント以内"]
     assert cells[8:11] == ["参考", "応答時間", "3秒以下"]
     assert "責任者: 未記入　承認者: 部長、室長" in html
     assert "&lt;b&gt;題" in html and "&lt;i&gt;理由" in html and "<i>" not in html
+
+
+def test_a_summary_is_shown_as_it_will_look_or_one_chapter_of_it():
+    made = draw_summary(decision(), prices=PRICES)
+    assert "srcdoc=" in show(made).data and "<iframe" not in show(made, section="talk").data
+    assert "会議で使えるフレーズ" in show(made, section="talk").data
+    assert "この章はありません" in show(made, section="nowhere").data
+
+
+def test_money_is_shown_with_all_charts_or_as_a_chapter():
+    made = economics(decision(), read_prices(load().prices))
+    assert show(made).data.count("<svg role") == 4 and "投資の回収" in show(made).data
+    assert show(made, section="cost").data.count("<svg role") == 2
+    unplanned = dataclasses.replace(decision(), facts=decision().facts | {"monthly_questions": 0})
+    bare = economics(unplanned, read_prices(load().prices))
+    assert "今回の測定" in show(bare).data and "この章はありません" in show(bare, section="worth").data
 
 
 def test_nothing_found_is_said():

@@ -5,24 +5,26 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest, quantile_test
+from scipy.stats import binom, binomtest, quantile_test, ttest_1samp
 
 from kit.evaluation.statistics import (
+    MANY,
+    amount_bounds,
     holm_rejects,
+    limit_bounds,
     mean_bounds,
     paired_difference_bounds,
     quantile_bounds,
     questions_needed,
     ratio_bounds,
     share_bounds,
-    share_p_value_below,
 )
 
 A = 0.05
 
 
-def near(*values):
-    return pytest.approx(values, abs=1e-9)
+def near(*values, abs=1e-9):
+    return pytest.approx(values[0] if len(values) == 1 else values, abs=abs)
 
 
 # --- shares ---------------------------------------------------------------------------------------------
@@ -42,15 +44,6 @@ def test_share_bounds_are_clopper_pearson(k, n, alpha):
 
 def test_no_trial_bounds_nothing():
     assert share_bounds(0, 0, A) == (0.0, 1.0)
-    assert share_p_value_below(0, 0, 0.7) == 1.0
-
-
-@pytest.mark.parametrize(("n", "bar"), [(1, 0.5), (20, 0.7), (59, 0.95)])
-def test_p_value_and_upper_bound_agree(n, bar):
-    for k in range(n + 1):
-        p = share_p_value_below(k, n, bar)
-        assert p == pytest.approx(binom.cdf(k, n, bar))
-        assert (p < A) == (share_bounds(k, n, A)[1] < bar)
 
 
 @pytest.mark.parametrize("n", [14, 29, 59, 150])
@@ -176,12 +169,12 @@ def test_degenerate_pairs():
     assert 0.5 < high < 1
 
 
-@pytest.mark.parametrize(("gains", "losses", "n"), [(1, 0, 20), (0, 1, 20), (12, 2, 50), (5, 30, 200), (20, 0, 21)])
+@pytest.mark.parametrize(("gains", "losses", "n"), [(1, 1, 20), (3, 1, 20), (12, 2, 50), (5, 30, 200), (20, 1, 21)])
 def test_share_differences_have_the_score_that_their_bound_asks_for(gains, losses, n):
-    """Tango's interval is where the score test under the likeliest shares of that difference is just at alpha."""
+    """Tango's interval is where the score test under the likeliest shares of that difference is just at .85 alpha."""
     from scipy.optimize import minimize_scalar
 
-    for bound, quantile in zip(paired_difference_bounds(*pairs(gains, losses, n), A), (1.6449, -1.6449), strict=True):
+    for bound, quantile in zip(paired_difference_bounds(*pairs(gains, losses, n), A), (1.7224, -1.7224), strict=True):
 
         def log_likelihood(loss, bound=bound):
             shares = np.array([loss + bound, loss, 1 - 2 * loss - bound])
@@ -202,7 +195,7 @@ def test_swapping_the_arms_mirrors_the_bounds():
 
 @pytest.mark.parametrize(("margin", "n"), [(0.05, 60), (0.1, 40), (0.1, 100)])
 @pytest.mark.parametrize("differing", [0.0, 0.02, 0.1, 0.2])
-def test_an_arm_worse_by_the_margin_passes_at_most_six_percent_of_the_time(margin, n, differing):
+def test_an_arm_worse_by_the_margin_passes_at_most_alpha_of_the_time(margin, n, differing):
     """Exact enumeration; with few differing pairs the paired t would pass .09 to .12 of the time."""
     loss, gain = margin + differing / 2, differing / 2
     passed = 0.0
@@ -211,15 +204,48 @@ def test_an_arm_worse_by_the_margin_passes_at_most_six_percent_of_the_time(margi
             chance = binom.pmf(losses, n, loss) * binom.pmf(gains, n - losses, gain / (1 - loss))
             if chance > 1e-7 and paired_difference_bounds(*pairs(gains, losses, n), A)[0] >= -margin:
                 passed += chance
-    assert passed <= 0.06
+    assert passed <= A
 
 
-def test_other_differences_get_the_paired_t():
-    from scipy.stats import ttest_rel
-
+def test_other_differences_have_the_wider_bounds_of_t_and_of_a_mean_and_leave_room_for_losses_not_drawn():
     first, second = np.random.default_rng(0).random((2, 40))
-    expected = ttest_rel(second, first).confidence_interval(1 - 2 * A)
-    assert paired_difference_bounds(first, second, A) == near(expected.low, expected.high)
+    low, high = mean_bounds((second - first + 1) / 2, A)
+    plain = ttest_1samp(second - first, 0).confidence_interval(1 - 2 * A)
+    assert paired_difference_bounds(first, second, A) == near(min(plain.low, 2 * low - 1), max(plain.high, 2 * high - 1))
+    slightly = paired_difference_bounds([0.9] * 58, [0.9, 0.91] * 29, A)[0]
+    assert slightly == near(0.005 - (1 - A ** (1 / 58)) * 1.005)
+
+
+@pytest.mark.parametrize(("gains", "losses"), [(0, 0), (0, 2), (3, 0), (20, 0)])
+def test_where_all_differing_pairs_differ_one_way_the_bounds_are_exact_if_wider(gains, losses):
+    low, high = paired_difference_bounds(*pairs(gains, losses, 60), A)
+    if not gains:
+        assert low <= -share_bounds(losses, 60, A)[1] + 1e-12
+    if not losses:
+        assert high >= share_bounds(gains, 60, A)[1] - 1e-12
+    assert low < (gains - losses) / 60 < high
+
+
+# --- amounts --------------------------------------------------------------------------------------------
+
+
+def test_one_amount_bounds_nothing():
+    assert amount_bounds([], A) == amount_bounds([3.0], A) == (-math.inf, math.inf)
+    assert amount_bounds([3.0] * 40, A) == near(3.0, 3.0)
+
+
+def test_amounts_are_bounded_the_same_way_every_time_and_never_tighter_than_by_t():
+    values = np.random.default_rng(0).lognormal(1, 1, 120)
+    low, high = amount_bounds(values, A)
+    assert (low, high) == amount_bounds(values, A)
+    plain = ttest_1samp(values, 0).confidence_interval(1 - 2 * A)
+    assert low <= plain.low + 1e-12
+    assert high > plain.high + 0.05  # the tail on the right: the mean may well be higher
+
+
+def test_seldom_losses_lower_the_bound():
+    values = [3.0, 3.5, 2.5, 4.0] * 30
+    assert amount_bounds(values[:114] + [-20.0] * 6, A)[0] < np.mean(values[:114] + [-20.0] * 6) - 1.9 * np.std(values[:114] + [-20.0] * 6) / 120**0.5
 
 
 # --- several hypotheses ---------------------------------------------------------------------------------
@@ -239,6 +265,14 @@ def test_other_differences_get_the_paired_t():
 )
 def test_holm(p_values, rejected):
     assert holm_rejects(p_values, A) == rejected
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_is_that_of_statsmodels(seed):
+    from statsmodels.stats.multitest import multipletests
+
+    p_values = np.random.default_rng(seed).beta(0.3, 3, 6)
+    assert holm_rejects(p_values, A) == list(multipletests(p_values, alpha=A, method="holm")[0])
 
 
 # --- how many questions ---------------------------------------------------------------------------------
@@ -309,3 +343,34 @@ def test_varying_costs_widen_the_bounds():
     same = ratio_bounds([1.0] * 100, right, A)
     varied = ratio_bounds([0.1, 1.9] * 50, right, A)
     assert varied[0] < same[0] < 1.25 < same[1] < varied[1]
+
+
+def test_a_cost_not_drawn_may_be_as_dear_as_the_dearest():
+    right, even = [1.0] * 100, [1.0] * 100
+    assert ratio_bounds([1.0] * 99 + [50.0], right, A)[1] > 1.49 + (1 - A ** (1 / 100)) * 48
+    assert ratio_bounds(even, right, A)[1] == near(1 / share_bounds(100, 100, A)[0])
+
+
+# --- very many values -----------------------------------------------------------------------------------
+
+
+def test_many_values_are_bounded_without_a_bootstrap_and_alike():
+    random = np.random.default_rng(0)
+    values = np.where(random.random(MANY + 1) < 0.05, 0.0, 0.95)
+    plain = ttest_1samp(values, 0).confidence_interval(1 - 2 * A)
+    low, high = limit_bounds(values, A)
+    assert low < plain.low - 1e-4  # seldom zeros: the mean may well be lower
+    assert high < plain.high
+    boot = np.quantile(random.choice(values, (2000, values.size)).mean(axis=1), [A, 1 - A])
+    assert (low, high) == near(*boot, abs=5e-4)
+    assert amount_bounds(values, A) == (low, high)
+    assert mean_bounds(values, A) == (min(low, values.mean() * A ** (1 / values.size)), high)
+    assert limit_bounds([1.0] * 9, A) == (1.0, 1.0)
+
+
+def test_the_ratio_of_many_values_is_bounded_likewise():
+    random = np.random.default_rng(0)
+    right, yen = (random.random(MANY + 1) < 0.8).astype(float), random.lognormal(0, 0.5, MANY + 1)
+    low, high = ratio_bounds(yen, right, A)
+    fewer_low, fewer_high = ratio_bounds(yen[:MANY], right[:MANY], A)
+    assert (low, high) == near(fewer_low, fewer_high, abs=0.01)

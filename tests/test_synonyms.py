@@ -5,7 +5,7 @@ import pytest
 from kit.answering.extractive import Calibration, ExtractiveReader
 from kit.answering.rag import Rag
 from kit.evaluation.evaluate import rehearse
-from kit.improving.attribution import attribute
+from kit.evaluation.failures import attribute
 from kit.improving.synonyms import Synonym, best_replay, propose
 from kit.knowledge.store import Store
 from kit.records import Case, Evidence

@@ -67,3 +67,10 @@ def test_a_bar_and_its_key_have_the_same_colours():
     colours = re.findall("background:(#[0-9A-F]{6})", views.stack([0.5, 0.25]))
     assert colours == re.findall("color:(#[0-9A-F]{6})", views.key("単語", "<b>")) and len(set(colours)) == 2
     assert "width:65px" in views.stack([0.5, 0.25]) and "&lt;b&gt;" in views.key("単語", "<b>")
+
+
+def test_a_page_in_a_frame_cannot_leave_it():
+    framed = views.frame(f'<h1 class="a">{HOSTILE}</h1>', HOSTILE)
+    (attributes,) = re.findall(r"<iframe ([^>]*)>", framed)
+    assert attributes.startswith("sandbox ") and "allow" not in attributes
+    assert re.findall("<[a-z]+", framed) == ["<div", "<iframe"]

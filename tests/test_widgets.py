@@ -12,6 +12,8 @@ import ipywidgets
 import pytest
 from IPython import display
 
+import kit
+from kit.errors import RunError
 from kit.interface import widgets
 from kit.interface.widgets import Bar
 
@@ -27,7 +29,7 @@ def shown(monkeypatch):
 
 
 def form(shown, function, **controls):
-    """Draw a form; return its view, its controls by name and its button."""
+    """Draw a form with a button; return its view, its controls by name and its button."""
     widgets.form(function, **controls)
     (view,) = shown
     shown.clear()
@@ -83,6 +85,9 @@ def test_none_shows_nothing(shown):
         (["誤った回答", "正しい回答"], ipywidgets.Dropdown, "誤った回答"),
         (True, ipywidgets.Checkbox, True),
         (420.0, ipywidgets.FloatSlider, 420.0),
+        (0.6, ipywidgets.FloatSlider, 0.6),
+        (("新しい実行", "前の実行"), ipywidgets.SelectMultiple, ("新しい実行",)),
+        ((), ipywidgets.SelectMultiple, ()),
         (8192, ipywidgets.BoundedIntText, 8192),
         (0, ipywidgets.BoundedIntText, 1),
     ],
@@ -95,9 +100,42 @@ def test_each_kind_of_value_has_its_control(shown, initial, kind, value):
     assert seen == [value]
 
 
-def test_a_number_can_be_doubled(shown):
-    _, controls, _ = form(shown, lambda 月間件数, 時給: None, 月間件数=420.0, 時給=0.0)
-    assert [(slider.min, slider.max) for slider in controls.values()] == [(1, 840), (1, 100)]
+def test_a_slider_reaches_five_times_the_value_in_steps_of_three_digits(shown):
+    _, controls, _ = form(shown, lambda **_: None, 月間件数=420.0, 時給=0.0, サーバー=3_500_000.0, 稼働率=0.6)
+    found = [(slider.min, slider.max, slider.step) for slider in controls.values()]
+    assert found == [(1, 2100, 1), (1, 100, 1), (10_000, 17_500_000, 10_000), (0.01, 1, 0.01)]
+
+
+def test_without_a_button_the_result_follows_each_control(shown):
+    widgets.form(lambda 件数, 時給: kit.show(f"{件数:.0f}件 {時給:.0f}円"), button="", 件数=420.0, 時給=3500.0)
+    (view,) = shown
+    *knobs, result = view.children
+    assert "420件 3500円" in result.value, "the first result is there before anything is moved"
+    assert [knob.description for knob in knobs] == ["件数", "時給"]
+    knobs[0].value = 500.0
+    assert "500件 3500円" in result.value and shown == [view]
+
+
+def test_without_a_button_an_error_is_shown_and_the_next_move_mends_it(shown):
+    def call(件数):
+        if 件数 > 450:
+            raise RunError(TOLD, "原因", "対処")
+        return kit.show("少ない")
+
+    widgets.form(call, button="", 件数=420.0)
+    knob, result = shown[0].children
+    knob.value = 500.0
+    assert TOLD in result.value
+    knob.value = 400.0
+    assert "少ない" in result.value
+
+
+def test_shared_controls_move_in_every_form(shown):
+    own = widgets.controls(件数=420.0)
+    for name in "ab":
+        widgets.form(lambda 件数, name=name: kit.show(f"{name}{件数:.0f}"), button="", **own)
+    own["件数"].value = 500.0
+    assert ["a500" in shown[0].children[-1].value, "b500" in shown[1].children[-1].value] == [True, True]
 
 
 def test_a_widget_is_used_as_it_is(shown):

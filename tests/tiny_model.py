@@ -1,9 +1,9 @@
 """Make a tiny Llama with random weights and a tokenizer trained on the Japanese of this repository: no download.
 
-Usage: python tests/tiny_model.py DIR
+Usage: python tests/tiny_model.py DIR [SEED]
 
 It exercises every part of a server and knows nothing: its answers are noise. About 5 MB; the weights
-are the same every time, the vocabulary follows the repository's text.
+are the same every time (SEED, 0 by default, makes others), the vocabulary follows the repository's text.
 """
 
 import json
@@ -53,7 +53,7 @@ def train_tokenizer():
     return tokenizer
 
 
-def write(folder):
+def write(folder, seed=0):
     """Write the model to a folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -63,7 +63,7 @@ def write(folder):
     )
     tokenizer.chat_template = TEMPLATE
     tokenizer.model_max_length = CONTEXT
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -87,10 +87,10 @@ def write(folder):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     target = Path(sys.argv[1])
-    parameters, tokens = write(target)
+    parameters, tokens = write(target, *map(int, sys.argv[2:]))
     size = sum(path.stat().st_size for path in target.iterdir())
     report = {"folder": str(target), "parameters": parameters, "vocabulary": tokens, "bytes": size}
     sys.stdout.write(json.dumps(report) + "\n")

@@ -2,7 +2,7 @@
 # Install the system packages that only the full tests use (make test-all); what is there already is left alone.
 # Never fails: tests that lack one of these are skipped, or fail by name under --require.
 set -uo pipefail
-PACKAGES="chromium chromium-driver libreoffice-impress libreoffice-writer libreoffice-calc poppler-utils fonts-noto-cjk strace"
+PACKAGES="chromium chromium-driver libreoffice-impress libreoffice-writer libreoffice-calc poppler-utils fonts-noto-cjk strace cron"
 
 by_hand() { # by_hand CAUSE PACKAGE...
     local cause=$1

@@ -21,7 +21,7 @@ fi
 
 # Lines that can never apply on Linux/CPython go; markers that always hold there are cut off.
 flatten() {
-    sed -E -e "/^(appnope|colorama|pywinpty|httpx2-jsfetch)==/d" \
+    sed -E -e "/^(appnope|pywinpty|httpx2-jsfetch)==/d" \
         -e "/;.*python_(full_)?version/! s/ ;.*//"
 }
 

@@ -85,25 +85,84 @@ class LLMReader:
         Returns:
             The answer with the citations that stood the check. Confidence is the share of quotes that stand, times
             the share of the question's idf weight that the cited passages cover: it orders answers, it is no
-            probability. A failure is a state of the answer, with one exception:
+            probability. A failure is a state of the answer, with two exceptions:
 
         Raises:
             UnreachableError: The server is gone: the question was never asked, and the next could not be either.
+            SwappedError: Another model answers: nothing that was measured before can be mixed with it.
         """
+        try:
+            return self.chat.run(self.ask(question, hits, idf, also=also))
+        except ChatError as error:  # the connection was closed before, or while, it was asked
+            return _failed(self.name, "", error, perf_counter())
+
+    async def ask(self, question: str, hits: Sequence[Hit], idf: Callable[[str], float], *, also: str = "") -> Answer:
+        """Answer like ``read``, without holding up the loop while the model writes."""
         shown = hits[: self.top]
         if not shown:
             return Answer(NOT_FOUND, abstained=True, reader=self.name)
-        asked = Answer("", reader=self.name, prompt=_prompt(question, shown))
+        prompt, begun = _prompt(question, shown), perf_counter()
+        try:
+            reply = await self.chat.ask_async(prompt, max_tokens=self.max_tokens, schema=SCHEMA)
+        except ChatError as error:
+            return _failed(self.name, prompt, error, begun)
+        return _judge(_asked(self.name, prompt, reply, len(shown)), reply, question, shown, idf)
+
+
+class ClosedBook:
+    """A model that is asked without documents: what it knows by heart, an arm to compare with.
+
+    Args:
+        chat: The connection to the model server.
+        options: As for ``Chat.ask``.
+    """
+
+    def __init__(self, chat: Chat, **options: Any) -> None:
+        self.chat, self._options = chat, options
+        self.name = f"LLM（{chat.model}、文書なし）"
+
+    @property
+    def identity(self) -> str:
+        """Text that changes whenever the answers could (see ``LLMReader.identity``)."""
+        return f"{self.name} {URL(self.chat.url).host} {self.chat.identity} {self._options!r}"
+
+    def __call__(self, question: str, *, user: str = "") -> Answer:
+        """Answer one question; who asks does not matter."""
+        return self.chat.run(self.ask(question))
+
+    async def ask(self, question: str, *, user: str = "") -> Answer:
+        """Answer like a call, without holding up the loop."""
         begun = perf_counter()
         try:
-            reply = self.chat.ask(asked.prompt, max_tokens=self.max_tokens, schema=SCHEMA)
+            reply = await self.chat.ask_async(plain(question), **self._options)
         except ChatError as error:
-            step = Step("生成", error.what, perf_counter() - begun)
-            return replace(asked, state=error.state, error=f"{error.what}{error.cause}", trace=(step,))
-        read, written = reply.prompt_tokens, reply.completion_tokens
-        step = Step("生成", f"資料 {len(shown)} 件、{read:,}＋{written:,} トークン、終了 {reply.finish}", reply.seconds)
-        asked = replace(asked, prompt_tokens=read, completion_tokens=written, trace=(step,))
-        return _judge(asked, reply, question, shown, idf)
+            return _failed(self.name, question, error, begun)
+        asked = _asked(self.name, question, reply, 0)
+        cut = "" if reply.state == "answered" else _cut(reply)
+        return replace(asked, text=reply.text.strip(), state=reply.state, error=cut, seconds=reply.seconds, yen=reply.yen)
+
+
+def _asked(name: str, prompt: str, reply: Reply, shown: int) -> Answer:
+    """Return what is known of an answer before its text is judged."""
+    read, written = reply.prompt_tokens, reply.completion_tokens
+    step = Step("生成", f"資料 {shown} 件、{read:,}＋{written:,} トークン、終了 {reply.finish}", reply.seconds)
+    return Answer(
+        "", reader=name, prompt=prompt, prompt_tokens=read, completion_tokens=written, trace=(step,),
+        attempts=reply.attempts, first_state=reply.first_state,
+    )
+
+
+def _failed(name: str, prompt: str, error: ChatError, begun: float) -> Answer:
+    """Return the answer that a failed request is."""
+    step = Step("生成", error.what, perf_counter() - begun)
+    return Answer(
+        "", reader=name, prompt=prompt, state=error.state, error=f"{error.what}{error.cause}", trace=(step,),
+        attempts=error.attempts, first_state=error.first_state,
+    )
+
+
+def _cut(reply: Reply) -> str:
+    return f"回答が最後まで書かれていません（終了 {reply.finish}）。length なら max_tokens で途切れています。"
 
 
 def _prompt(question: str, hits: Sequence[Hit]) -> str:
@@ -125,8 +184,7 @@ def plain(text: str) -> str:
 
 def _judge(asked: Answer, reply: Reply, question: str, hits: Sequence[Hit], idf: Callable[[str], float]) -> Answer:
     if reply.state != "answered":
-        cut = f"回答が最後まで書かれていません（終了 {reply.finish}）。length なら max_tokens で途切れています。"
-        return replace(asked, state=reply.state, error=cut)
+        return replace(asked, state=reply.state, error=_cut(reply))
     parsed = _parse(reply.parsed)
     if parsed is None:
         wrong = f"回答が決められた形の JSON ではありません: {reply.text[:80]}"
@@ -137,12 +195,14 @@ def _judge(asked: Answer, reply: Reply, question: str, hits: Sequence[Hit], idf:
     begun = perf_counter()
     standing = [citation for number, quote in sources if (citation := _cite(hits, number, quote))]
     share = len(standing) / max(1, len(sources))
-    cited = {citation.chunk_id for citation in standing}
-    tokens = [token for hit in hits if hit.chunk.id in cited for token in chunk_tokens(hit.chunk)]
+    read = {citation.chunk_id for citation in standing}
+    tokens = [token for hit in hits if hit.chunk.id in read for token in chunk_tokens(hit.chunk)]
     confidence = share * coverage(japanese.query(question), tokens, idf)
     detail = f"引用 {len(sources)} 件のうち {len(standing)} 件が、示した資料の中にありました"
     trace = (*asked.trace, Step("引用の照合", detail, perf_counter() - begun))
-    return replace(asked, text=text, citations=tuple(dict.fromkeys(standing)), confidence=confidence, trace=trace)
+    cited = tuple(dict.fromkeys(standing))
+    dropped = len(sources) - len(standing)
+    return replace(asked, text=text, citations=cited, confidence=confidence, trace=trace, misquoted=dropped)
 
 
 def _parse(data: Any) -> tuple[bool, str, list[tuple[int, str]]] | None:

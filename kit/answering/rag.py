@@ -1,12 +1,13 @@
 """RAG: search, read, answer with citations; and the baseline arm, what a company has without it."""
 
+import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from time import perf_counter
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kit import prices, settings
-from kit.answering.adaptive import DEEP, Adaptive
+from kit.answering.adaptive import DEEP, Adaptive, Found
 from kit.answering.extractive import NOT_FOUND, ExtractiveReader, readable
 from kit.knowledge.store import Store
 from kit.records import Answer, Citation, Hit, Step
@@ -65,6 +66,11 @@ class Rag:
         self._prices = prices.read_prices(settings.load().prices)
 
     @property
+    def chat(self) -> Any:
+        """The connection to the reader's model; None for a reader without one."""
+        return getattr(self.reader, "chat", None)
+
+    @property
     def identity(self) -> str:
         """What would change the answers: documents, reader, search. A run is resumed only while it stays the same."""
         searched = self._adaptive.identity + (f" {self._expand!r}" if self._expand else "")
@@ -80,6 +86,23 @@ class Rag:
         Returns:
             The answer with hits, trace, seconds and cost filled in.
         """
+        searched = self._search(question, user)
+        answer = self.reader.read(question, searched.found.hits, searched.idf, also=searched.also)
+        return self._whole(searched, answer)
+
+    @property
+    def ask(self) -> Callable[..., Coroutine[Any, Any, Answer]] | None:
+        """Answers like a call, but awaits the model; None for a reader that has nothing to wait for."""
+        return self._ask if hasattr(self.reader, "ask") else None
+
+    async def _ask(self, question: str, *, user: str = "") -> Answer:
+        # The store is searched in the loop's worker thread.
+        searched = await asyncio.to_thread(self._search, question, user)
+        reader: Any = self.reader
+        answer = await reader.ask(question, searched.found.hits, searched.idf, also=searched.also)
+        return self._whole(searched, answer)
+
+    def _search(self, question: str, user: str) -> "_Searched":
         begun = perf_counter()
         also = self._expand(question) if self._expand else ""
         asked = f"{question} {also}" if also else question
@@ -89,20 +112,33 @@ class Rag:
 
         first, statistics = find(asked), self.store.statistics()
         detail = f"{min(len(first), self.reader.top)} 断片" + (f"、補った語: {also}" if also else "")
-        searched = Step("検索", detail, perf_counter() - begun)
+        step = Step("検索", detail, perf_counter() - begun)
         found = self._adaptive.further(asked, first, find, self.reader.top, statistics)
-        answer = self.reader.read(question, found.hits, statistics.idf, also=also)
-        seconds = perf_counter() - begun
+        return _Searched(begun, also, step, found, statistics.idf)
+
+    def _whole(self, searched: "_Searched", answer: Answer) -> Answer:
+        """Return the reader's answer with what searching adds to it."""
+        found, seconds = searched.found, perf_counter() - searched.begun
         read, written = answer.prompt_tokens + found.prompt_tokens, answer.completion_tokens + found.completion_tokens
         return dataclasses.replace(
             answer,
             hits=found.hits,
-            trace=(searched, *found.trace, *answer.trace),
+            trace=(searched.step, *found.trace, *answer.trace),
             seconds=seconds,
             prompt_tokens=read,
             completion_tokens=written,
             yen=self._prices.call(seconds, read, written),
         )
+
+
+class _Searched(NamedTuple):
+    """What a question's search found, and since when it is being answered."""
+
+    begun: float
+    also: str
+    step: Step
+    found: Found
+    idf: Callable[[str], float]
 
 
 class KeywordSearch:

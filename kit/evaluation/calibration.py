@@ -1,6 +1,8 @@
 """Fit the extractive reader's confidence on development questions, never on sealed ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -8,8 +10,10 @@ from kit.answering.extractive import SHIPPED, Calibration, ExtractiveReader, fin
 from kit.answering.rag import Rag
 from kit.evaluation.evaluate import rehearse
 from kit.evaluation.metrics import right
+from kit.evaluation.resampling import Span
+from kit.evaluation.statistics import share_bounds
 from kit.knowledge.store import Store
-from kit.records import Case
+from kit.records import Case, Evaluation
 
 FEWEST = 30
 """Below this many development questions the shipped calibration is used."""
@@ -62,6 +66,41 @@ def fit_curve(
 
     intercept, slope = minimize(loss, prior, method="BFGS").x
     return round(float(intercept), 4), round(float(slope), 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Answers that were about as sure as one another."""
+
+    confidence: float
+    """Their mean confidence, 0–1."""
+    n: int
+    share: Span
+    """How many of them were right, 0–1, with exact bounds."""
+
+    @classmethod
+    def of(cls, fact: Mapping[str, Any]) -> "Bin":
+        """Rebuild one from the facts of a decision (``reliability``)."""
+        return cls(fact["confidence"], fact["n"], Span(*fact["share"]))
+
+
+def reliability(evaluation: Evaluation, *, bins: int = 5, alpha: float = 0.05) -> tuple[Bin, ...]:
+    """Return how often the candidate's answers were right, by how sure they were: what ``calibration_chart`` draws.
+
+    Abstentions show nothing that could be right, and are left out. A bin spans 1 / ``bins`` of the scale.
+
+    Args:
+        evaluation: The run.
+        bins: Number of bins.
+        alpha: One-sided error of the bounds.
+    """
+    rows, found = evaluation.of(evaluation.arms[-1]), dict[int, list[tuple[float, float]]]()
+    for case in evaluation.cases:
+        row = rows.get(case.id)
+        if row and row.state == "answered" and not row.abstained:
+            found.setdefault(min(int(row.confidence * bins), bins - 1), []).append((row.confidence, right(case, row)))
+    counted = ((*map(sum, zip(*items, strict=True)), len(items)) for _, items in sorted(found.items()))
+    return tuple(Bin(round(sure / n, 6), n, Span(*(round(x, 6) for x in (hits / n, *share_bounds(hits, n, alpha))))) for sure, hits, n in counted)
 
 
 def best_threshold(wrong: int, unanswerable: int) -> float:

@@ -16,10 +16,10 @@ from typing import Any
 
 from kit.errors import DataError
 from kit.evaluation import sheets
-from kit.evaluation.metrics import comparable
+from kit.evaluation.matching import comparable
 from kit.evaluation.sheets import Entry, Problems, suggestion, tidy, unreadable
 from kit.records import READER_NAME, Case, Evidence, Place, place_from_json
-from kit.trust.durable import canonical, to_json
+from kit.trust.durable import digest_of, to_json
 
 _SHOWN = 10
 _MODEL = to_json(Case("番号", "質問", (("言い方",),), (Evidence("文書名", Place(headings=("見出し",))),)))
@@ -88,8 +88,8 @@ def check_overlap(cases: Iterable[Case], development: Iterable[Case]) -> None:
     Raises:
         DataError: A question stands in both.
     """
-    judged = {comparable(case.question): case for case in cases}
-    shared = [(case, judged[key]) for case in development if (key := comparable(case.question)) in judged]
+    judged = {question_hash(case): case for case in cases}
+    shared = [(case, judged[key]) for case in development if (key := question_hash(case)) in judged]
     if shared:
         lines = [f"開発用の番号 {d.id} = 判定用の番号 {c.id}: {d.question[:40]}" for d, c in shared]
         raise DataError(
@@ -101,13 +101,17 @@ def check_overlap(cases: Iterable[Case], development: Iterable[Case]) -> None:
 
 def cases_sha256(cases: Iterable[Case]) -> str:
     """Return the hash (64 hex digits) of the questions themselves, whatever file they came from."""
-    return hashlib.sha256(canonical([to_json(case) for case in cases]).encode()).hexdigest()
+    return digest_of([to_json(case) for case in cases])
 
 
 def question_hashes(cases: Iterable[Case]) -> tuple[str, ...]:
-    """Return a hash (12 hex digits) of each question's letters and digits, sorted; full stops and blanks do not count."""
-    letters = (re.sub(r"\W", "", comparable(case.question)) for case in cases)
-    return tuple(sorted({hashlib.sha256(text.encode()).hexdigest()[:12] for text in letters}))
+    """Return the hash of each question, sorted, each once."""
+    return tuple(sorted(set(map(question_hash, cases))))
+
+
+def question_hash(case: Case) -> str:
+    """Return a hash (12 hex digits) of a question's letters and digits; all else, full stops and blanks, does not count."""
+    return hashlib.sha256(re.sub(r"[\W_]", "", comparable(case.question)).encode()).hexdigest()[:12]
 
 
 def refuse_if_wrong(path: Path, problems: Problems, cause: str = "書き間違いか書き忘れです。", beside: Path | None = None) -> None:
@@ -178,8 +182,8 @@ def _checked(entries: Sequence[Entry], problems: Problems, readers: Collection[s
         case, wrong = entry.case, dict(entry.wrong)
         if not case.question:
             wrong.setdefault("question", "質問が空です。")
-        elif (first := questions.setdefault(comparable(case.question), entry)) is not entry:
-            wrong["question"] = f"{first.row}行目と同じ質問です。"
+        elif (first := questions.setdefault(question_hash(case), entry)) is not entry:
+            wrong["question"] = f"{first.row}行目と同じ質問です（記号と空白の違いは数えません）。"
         if case.id and (first := ids.setdefault(case.id, entry)) is not entry:
             wrong["id"] = f"番号「{case.id[:40]}」が{first.row}行目と重なっています。"
         if case.user and not READER_NAME.fullmatch(case.user):
@@ -256,5 +260,5 @@ def _first_of_each(paragraphs: Iterable[Paragraph]) -> list[Entry]:
     for number, paragraph in enumerate(paragraphs, 1):
         for case in paragraph.cases:
             entry = Entry(case, number, f"{number}番目の段落", _JSON_NAMES, {})
-            entries.setdefault(comparable(case.question), entry)
+            entries.setdefault(question_hash(case), entry)
     return list(entries.values())

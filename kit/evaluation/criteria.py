@@ -13,19 +13,27 @@ from typing import Any
 
 import yaml
 
+from kit import settings
 from kit.evaluation import metrics
 from kit.evaluation.cases import cases_sha256, question_hashes, read_cases, refuse_if_wrong
+from kit.evaluation.designs import spend
 from kit.evaluation.metrics import METRICS, Metric
 from kit.evaluation.sheets import Problems, read_text, suggestion, unreadable
+from kit.prices import METERING, read_prices
 from kit.records import Case, Criteria, Kpi
+from kit.trust.durable import canonical
 
 KEYS = (
-    "title", "hypothesis", "owner", "approvers", "cases", "alpha", "error_budget", "deadline", "monthly_questions",
-    "minutes_per_question", "kpis",
+    "title", "hypothesis", "scope", "owner", "approvers", "cases", "model", "judge", "alpha", "error_budget", "looks", "per_look",
+    "deadline", "budget_yen", "safety_hits", "scale_up", "monthly_questions", "minutes_per_question", "kpis",
 )  # fmt: skip
+SCOPES = ("demonstration", "internal", "commercial")
+SCALE_UP = ("stage", "kpi", "budget")
 KPI_KEYS = ("metric", "role", "bar", "reason", "label")
 ROLES = {"gate": (0.001, 0.999), "guardrail": (0.001, 0.5), "info": (0.0, 1.0)}
 """Role → the lowest and the highest bar of a share; beyond them a gate would always or never be passed."""
+MOST_LOOKS = 4
+"""More looks than this spend so much of alpha that the last one hardly decides."""
 MOST_GATES = 5
 """More gate KPIs than this cost so much power that GO becomes a matter of luck."""
 
@@ -72,12 +80,19 @@ class _Mapping:
         try:
             value = float(text)
         except ValueError:
-            self.say(key, f"数値で書きます（例: 70% は 0.70）。今の値: {text or 'なし'}")
+            self.say(key, f"数値で書きます{'（例: 70% は 0.70）' if high <= 1 else ''}。今の値: {text or 'なし'}")
             return math.nan
         if not low <= value <= high:
             example = "（70% は 0.70）" if high <= 1 else ""
             self.say(key, f"{text} は使えません。{low:g} から {high:.10g} の数値で書きます{example}。")
         return value
+
+    def count(self, key: str, default: str, low: int, high: int) -> int:
+        """Return a whole number within low–high; ``low`` where it is none."""
+        value = self.number(key, default, low, high)
+        if not math.isnan(value) and value != int(value):
+            self.say(key, f"{self.text(key)} は使えません。整数で書きます。")
+        return low if math.isnan(value) else int(value)
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of texts; a single text counts as a list of one."""
@@ -104,7 +119,20 @@ def read_criteria(path: str | Path) -> Criteria:
     text = read_text(file)
     top = _Mapping(_compose(file, text), KEYS, problems)
     kpis = _kpis(top)
+    scope, looks = top.text("scope") or SCOPES[0], top.count("looks", "1", 1, MOST_LOOKS)
+    if scope not in SCOPES:
+        top.say("scope", f"「{scope}」は使えません。社内で使うなら internal、商用なら commercial と書きます。")
+    elif scope == SCOPES[0] and looks > 1:
+        top.say("looks", "デモ（scope: demonstration）では、判定を重ねられません。scope を internal か commercial にします。")
     agreed: dict[str, Any] = {
+        "scope": scope,
+        "looks": looks,
+        "per_look": top.count("per_look", "0", 0, 1_000_000),
+        "budget_yen": top.number("budget_yen", "0", 0, 1e12),
+        "safety_hits": top.count("safety_hits", "-1", -1, 1_000_000),
+        "scale_up": _scale_up(top),
+        "model": top.text("model"),
+        "judge": top.text("judge"),
         "title": top.text("title", required=True),
         "hypothesis": top.text("hypothesis"),
         "owner": top.text("owner"),
@@ -119,8 +147,11 @@ def read_criteria(path: str | Path) -> Criteria:
     refuse_if_wrong(file, problems)
     questions = file.parent / agreed["cases_name"]
     cases = read_cases(questions)
+    last = spend(agreed["alpha"], looks)[-1]
     for kpi, entry in kpis:
-        _check_reachable(kpi, entry, cases, agreed["alpha"])
+        _check_reachable(kpi, entry, cases, last)
+    if 0 < len(cases) < agreed["per_look"]:
+        top.say("per_look", f"1回の判定に {agreed['per_look']} 問を使う約束ですが、質問は {len(cases)} 問しかありません。")
     cause = "質問が少なすぎて、最良の結果でも基準を満たすと言い切れないか、質問の正解・根拠文書の欄が空のままです。"
     refuse_if_wrong(file, problems, cause, questions)
     return Criteria(
@@ -129,9 +160,32 @@ def read_criteria(path: str | Path) -> Criteria:
         cases_sha256=cases_sha256(cases),
         cases_count=len(cases),
         questions=question_hashes(cases),
-        metrics_sha256=hashlib.sha256(Path(metrics.__file__).read_bytes()).hexdigest(),
+        metrics_sha256=metrics.code_sha256(),
+        prompts_sha256=prompts_sha256(),
+        prices_sha256=prices_sha256(),
         **agreed,
     )
+
+
+def prompts_sha256() -> str:
+    """Return the hash of all prompts that readers and judge are asked by."""
+    folders = [Path(__file__).parents[1] / room / "prompts" for room in ("answering", "evaluation")]
+    return _sha256(sorted((file for folder in folders for file in folder.glob("*.txt")), key=lambda file: file.name))
+
+
+def prices_sha256() -> str:
+    """Return the hash of what the price table in force says of metering; a plan's assumptions may change after the seal."""
+    path = settings.load().prices
+    if not path.is_file():
+        return hashlib.sha256(b"").hexdigest()  # that a table is missing is said where it is read
+    prices = read_prices(path)
+    said = {"prices": prices.metering, "notes": {name: prices.notes[name] for name in METERING}}
+    return hashlib.sha256(canonical(said).encode()).hexdigest()
+
+
+def _sha256(files: Sequence[Path]) -> str:
+    there = [file for file in files if file.is_file()]  # that a table is missing is said where it is read
+    return hashlib.sha256(b"\0".join(part for file in there for part in (file.name.encode(), file.read_bytes()))).hexdigest()
 
 
 def cases_path(path: str | Path) -> Path:
@@ -166,6 +220,14 @@ def _deadline(top: _Mapping) -> str:
     except ValueError:
         top.say("deadline", f"「{text[:20]}」は日付として読めません。2026-12-31 の形で書くか、空にします。")
         return ""
+
+
+def _scale_up(top: _Mapping) -> tuple[tuple[str, str], ...]:
+    """Read what follows a GO."""
+    if "scale_up" not in top.nodes:
+        return ()
+    entry = _Mapping(top.nodes["scale_up"], SCALE_UP, top.problems, "scale_up.")
+    return tuple((key, text) for key in SCALE_UP if (text := entry.text(key)))
 
 
 def _kpis(top: _Mapping) -> list[tuple[Kpi, _Mapping]]:

@@ -1,22 +1,20 @@
 """The metrics: pure functions of one question and one row, each with the readers it is valid for.
 
 A share metric scores 0 or 1. Where the documents hold no answer, abstaining is right and anything else is wrong.
-Editing this file changes the hash that a seal covers: a run is judged by the metric code that was sealed.
+Editing this file, one of those it scores with, or the gate, changes the hash that a seal covers: a run is judged by the
+code that was sealed.
 """
 
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Sequence
+import hashlib
+import math
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import product
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Literal
 
+from kit.evaluation import matching, quantities, text_overlap, violations
+from kit.evaluation.matching import character_f1, contains, edit_similarity, exact_match, same_document, same_place
 from kit.records import Case, Evidence, Row
-
-_ALIKE = str.maketrans({"〜": "~"} | dict.fromkeys("‐‑‒–—―−", "-"))  # NFKC leaves these apart from ～ and －
-_NUMERALS = "〇一二三四五六七八九十百千万億兆"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,89 +23,74 @@ class Metric:
 
     Attributes:
         label: Japanese name.
-        kind: How rows become a figure: ``share`` of 1s, ``mean``, ``p95`` quantile, or yen per right answer.
+        kind: How values become a figure: ``share`` of 1s, ``mean`` of values between 0 and 1, ``p95`` quantile, yen per
+            right answer, ``amount`` (mean of any values), ``judged`` (verdicts of a judge, corrected by people's).
         higher_is_better: Direction of the bar: at least, or at most.
         valid_for: Readers the metric means something for, in Japanese.
         applies: Which questions count.
-        score: The value of one answered row.
+        score: The value of one answered row; None where people or a judge give it.
         short_answers_only: Whether it means nothing where whole sentences of the documents are shown.
+        scored_by: Who gives the values; those of people and judges are read from the run's score file.
+        costly: Whether it is computed only where a KPI names it.
     """
 
     label: str
-    kind: Literal["share", "mean", "p95", "yen_per_right"]
+    kind: Literal["share", "mean", "p95", "yen_per_right", "amount", "judged"]
     higher_is_better: bool
     valid_for: str
     applies: Callable[[Case], bool]
-    score: Callable[[Case, Row], float]
+    score: Callable[[Case, Row], float] | None
     short_answers_only: bool = False
+    scored_by: Literal["kit", "people", "judge"] = "kit"
+    costly: bool = False
 
 
-def comparable(text: str) -> str:
-    """Return NFKC lower-case text with one kind of dash, without blanks and without commas between thousands.
+CODE = (
+    "designs.py", "gate.py", "looks.py", "matching.py", "metrics.py", "quantities.py", "statistics.py", "text_overlap.py",
+    "units.toml", "violations.py",
+)  # fmt: skip
+"""The files that scores and verdicts come from."""
 
-    One blank stays between two digits, and ① counts as a number of its own: neither "1 20日" nor ①20日 is 120日.
+
+def measure(case: Case, row: Row | None, named: Collection[str] = ()) -> dict[str, float]:
+    """Score one question by all metrics that the kit computes and that apply to it.
+
+    Args:
+        case: The question.
+        row: Its sample; None where there is none.
+        named: The metrics that KPIs name: the costly ones are computed only then.
+
+    Returns:
+        Metric → value; NaN of a sample that did not end in an answer.
     """
-    apart = "".join(f" {c} " if unicodedata.category(c) == "No" else c for c in text)
-    folded = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", apart).lower().translate(_ALIKE))
-    return re.sub(r"(?<=\d),(?=\d{3}(?!\d))|(?<!\d) | (?!\d)", "", folded)
+    answered = row if row is not None and row.state == "answered" else None
+    return {
+        name: metric.score(case, answered) if answered else math.nan
+        for name, metric in METRICS.items()
+        if metric.score and metric.applies(case) and (not metric.costly or name in named)
+    }
 
 
-def contains(shown: str, answers: Sequence[Sequence[str]]) -> bool:
-    """Whether every part of the gold answer stands in the shown text in one of its wordings.
-
-    A number counts only as a whole: 20日 does not stand in 120日, nor 十日 in 二十日.
-    """
-    text = comparable(shown)
-    return bool(answers) and all(any(_stands_in(comparable(word), text) for word in part) for part in answers)
-
-
-def exact_match(text: str, answers: Sequence[Sequence[str]]) -> float:
-    """Return 1.0 if the text is one wording of a one-part gold answer (NFKC; outer quotes and full stops stripped)."""
-    given = _bare(text)
-    return float(len(answers) == 1 and any(given == _bare(word) != "" for word in answers[0]))
-
-
-def character_f1(text: str, answers: Sequence[Sequence[str]]) -> float:
-    """Return the bag-of-characters F1 (0–1) with the best wording of all parts together; 0.0 without an answer.
-
-    Compared like an exact match, so that one of those has F1 1.0.
-    """
-    given = Counter(_bare(text))
-
-    def f1(words: Sequence[str]) -> float:
-        wanted = Counter("".join(map(_bare, words)))
-        common = (given & wanted).total()
-        return 2 * common / (given.total() + wanted.total()) if common else 0.0
-
-    return max((f1(words) for words in product(*answers)), default=0.0)
-
-
-def same_document(name: str, gold: str) -> bool:
-    """Whether a stored document is the gold one; the gold name may leave out folder and extension."""
-    folded = (unicodedata.normalize("NFKC", text).replace("\\", "/") for text in (name, gold))  # as in Windows
-    stored, wanted = map(PurePosixPath, folded)
-    if not stored.name:
-        return False
-    return wanted in (stored, PurePosixPath(stored.name), PurePosixPath(stored.stem), stored.with_suffix(""))
-
-
-def same_place(found: Evidence, gold: Evidence) -> bool:
-    """Whether a found place is the gold place: the document, and page, sheet and slide where both name them.
-
-    A Word file has no pages to compare: a page that people wrote down for it is not held against the answer.
-    """
-    place, wanted = found.place, gold.place
-    return (
-        same_document(found.document, gold.document)
-        and (not wanted.page or place.page in (0, wanted.page))
-        and (not wanted.sheet or not place.sheet or comparable(place.sheet) == comparable(wanted.sheet))
-        and (not wanted.slide or place.slide in (0, wanted.slide))
-    )
+def code_sha256() -> str:
+    """Return the hash (64 hex digits) of the metric code: of the bytes of all files that scores and verdicts come from."""
+    return hashlib.sha256(b"\0".join(Path(__file__).with_name(name).read_bytes() for name in CODE)).hexdigest()
 
 
 def cites(case: Case, row: Row) -> bool:
     """Whether every gold document of the question is cited; true where the question names none."""
-    return all(any(same_document(cited.document, gold.document) for cited in row.cited) for gold in case.evidence)
+    return citation_recall(case, row) == 1.0
+
+
+def citation_recall(case: Case, row: Row) -> float:
+    """Return the share of gold documents that are cited; 1.0 where the question names none."""
+    gold = {item.document for item in case.evidence}
+    return sum(_is_cited(name, row.cited) for name in gold) / len(gold) if gold else 1.0
+
+
+def citation_precision(case: Case, row: Row) -> float:
+    """Return the share of cited documents that are gold; 0.0 where none is cited."""
+    cited = {item.document for item in row.cited}
+    return sum(any(same_document(name, g.document) for g in case.evidence) for name in cited) / max(1, len(cited))
 
 
 def right(case: Case, row: Row) -> float:
@@ -125,16 +108,50 @@ def first_rank(case: Case, row: Row, depth: int) -> int:
     return 0
 
 
-def _stands_in(word: str, text: str) -> bool:
-    if not word:
-        return False
-    before = r"(?<!\d)(?<!\d\.)" if word[0].isdigit() else rf"(?<![{_NUMERALS}])" if word[0] in _NUMERALS else ""
-    after = r"(?!\d|\.\d|[千万億兆])" if word[-1].isdigit() else rf"(?![{_NUMERALS}])" if word[-1] in _NUMERALS else ""
-    return re.search(before + re.escape(word) + after, text) is not None
+def ndcg(case: Case, row: Row, depth: int) -> float:
+    """Return nDCG (0–1) where each gold place counts once, at the first chunk that stands there and at no other place yet.
+
+    The ideal is one chunk of every gold place at the top (Järvelin and Kekäläinen, ACM TOIS 20, 2002, gains 0 and 1).
+    Gold places that no chunk could tell apart, such as two rows of one sheet, are one.
+    """
+    missing: list[Evidence] = []
+    for gold in sorted(case.evidence, key=lambda item: -bool(item.place.page or item.place.sheet or item.place.slide)):
+        if not any(same_place(gold, other) or same_place(other, gold) for other in missing):
+            missing.append(gold)
+    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(missing), depth) + 1))
+    gained = 0.0
+    for rank, found in enumerate(row.retrieved[:depth], 1):
+        met = [gold for gold in missing if same_place(found, gold)]
+        if met:
+            missing.remove(met[0])
+            gained += 1 / math.log2(rank + 1)
+    return gained / ideal if ideal else 0.0
 
 
-def _bare(text: str) -> str:
-    return comparable(text).strip("「」『』()。、.")
+def rubric(case: Case, row: Row) -> float:
+    """Return the share of the gold answer's parts that stand in the shown text (0–1); 0.0 for an abstention."""
+    parts = [contains(row.shown, (part,)) for part in case.answers]
+    return 0.0 if row.abstained or not parts else sum(parts) / len(parts)
+
+
+def verbatim(case: Case, row: Row) -> float:
+    """Return 1.0 for an answer with quotes that all stand word for word in what they name, and for an abstention."""
+    return float(row.abstained or (bool(row.cited) and not row.misquoted))
+
+
+def refusal_precision(cases: Sequence[Case], rows: Sequence[Row]) -> float | None:
+    """Return the share of abstentions that are right; None without any.
+
+    What it counts over depends on the answers, so that an arm could choose its own questions: for information only.
+    ``refusal`` (its recall) and ``wrongly_refused`` are the KPIs.
+    """
+    unanswerable = {case.id for case in cases if not case.answerable}
+    abstained = [row.case in unanswerable for row in rows if row.state == "answered" and row.abstained]
+    return sum(abstained) / len(abstained) if abstained else None
+
+
+def _is_cited(name: str, cited: Sequence[Evidence]) -> bool:
+    return any(same_document(item.document, name) for item in cited)
 
 
 def _always(case: Case) -> bool:
@@ -153,12 +170,35 @@ def _has_evidence(case: Case) -> bool:
     return bool(case.evidence)
 
 
+def _has_quantity(case: Case) -> bool:
+    return quantities.has_quantity(case.answers)
+
+
 def _reciprocal_rank(case: Case, row: Row) -> float:
     rank = first_rank(case, row, 10)
     return 1 / rank if rank else 0.0
 
 
+def _likeness(case: Case, row: Row) -> float:
+    return max((edit_similarity(row.text, words) for words in matching.wordings(case.answers)), default=0.0)
+
+
+def _recall(depth: int) -> Metric:
+    return Metric(
+        f"上位{depth}件に根拠がある割合", "share", True, _ALL, _has_evidence,
+        lambda c, r: float(first_rank(c, r, depth) > 0),
+    )  # fmt: skip
+
+
+def _overlap(label: str, name: str) -> Metric:
+    return Metric(
+        label, "mean", True, _SHORT, _answerable, lambda c, r: text_overlap.overlap(r.text, c.answers, name), True,
+        costly=True,
+    )  # fmt: skip
+
+
 _ALL, _SHORT = "すべてのリーダー", "短い答えを返すLLMリーダー（抽出型の文には使えません）"
+_PEOPLE, _JUDGE = "すべてのリーダー（人が採点）", "すべてのリーダー（評価用のLLMが採点し、人の採点で補正）"
 
 METRICS: dict[str, Metric] = {
     "right": Metric("正しく対応できた割合", "share", True, _ALL, _always, right),
@@ -169,23 +209,53 @@ METRICS: dict[str, Metric] = {
         "正解を含む回答の割合", "share", True, _ALL, _answerable,
         lambda c, r: float(not r.abstained and contains(r.shown, c.answers)),
     ),
+    "rubric": Metric("正解の要点を満たした割合（平均）", "mean", True, _ALL, _answerable, rubric),
+    "quantity_match": Metric(
+        "数値・日付・単位が正しい割合", "share", True, _ALL, _has_quantity,
+        lambda c, r: float(not r.abstained and quantities.quantities_match(r.text, c.answers)),
+    ),
     "citation": Metric(
         "出典が正しい割合", "share", True, _ALL, _has_evidence, lambda c, r: float(bool(r.cited) and cites(c, r))
     ),
+    "citation_precision": Metric("出典のうち正しいものの割合（平均）", "mean", True, _ALL, _has_evidence, citation_precision),
+    "citation_recall": Metric("根拠文書のうち示せたものの割合（平均）", "mean", True, _ALL, _has_evidence, citation_recall),
+    "verbatim": Metric("引用が原文どおりの割合", "share", True, _ALL, _always, verbatim),
     "refusal": Metric(
         "答えのない質問で回答を控えた割合", "share", True, _ALL, _unanswerable, lambda c, r: float(r.abstained)
     ),
-    "recall_at_5": Metric(
-        "上位5件に根拠がある割合", "share", True, _ALL, _has_evidence, lambda c, r: float(first_rank(c, r, 5) > 0)
+    "wrongly_refused": Metric(
+        "答えのある質問で回答を控えた割合", "share", False, _ALL, _answerable, lambda c, r: float(r.abstained)
     ),
+    "policy_violation": Metric(
+        "根拠のない連絡先や個人番号を示した割合", "share", False, _ALL, _always,
+        lambda c, r: float(bool(violations.violations(c, r))),
+    ),
+    "recall_at_1": _recall(1),
+    "recall_at_5": _recall(5),
+    "recall_at_10": _recall(10),
     "mrr_at_10": Metric("根拠の順位の逆数（MRR@10）", "mean", True, _ALL, _has_evidence, _reciprocal_rank),
+    "ndcg_at_10": Metric("根拠の順位の良さ（nDCG@10）", "mean", True, _ALL, _has_evidence, lambda c, r: ndcg(c, r, 10)),
     "exact_match": Metric(
         "完全一致", "share", True, _SHORT, _answerable, lambda c, r: exact_match(r.text, c.answers), True
     ),
     "character_f1": Metric(
         "文字F1", "mean", True, _SHORT, _answerable, lambda c, r: character_f1(r.text, c.answers), True
     ),
+    "edit_similarity": Metric("編集距離での近さ", "mean", True, _SHORT, _answerable, _likeness, True),
+    "rouge_1": _overlap("単語の重なり（ROUGE-1）", "rouge_1"),
+    "rouge_2": _overlap("2語の並びの重なり（ROUGE-2）", "rouge_2"),
+    "rouge_l": _overlap("語順の重なり（ROUGE-L）", "rouge_l"),
+    "bleu": _overlap("語の並びの一致（BLEU）", "bleu"),
     "latency_p95": Metric("応答時間（95%点、秒）", "p95", False, _ALL, _always, lambda c, r: r.seconds),
-    "error_rate": Metric("失敗した割合", "share", False, _ALL, _always, lambda c, r: 0.0),
+    "error_rate": Metric(
+        "最初の試行で失敗した割合", "share", False, _ALL, _always, lambda c, r: float(r.first != "answered")
+    ),
     "yen_per_right": Metric("正しい対応1件あたりの変動費（円）", "yen_per_right", False, _ALL, _always, right),
+    "right_by_people": Metric(
+        "人が正しいと認めた割合", "share", True, _PEOPLE, _always, None, scored_by="people"
+    ),
+    "first_contact": Metric("一次解決率", "share", True, _PEOPLE, _always, None, scored_by="people"),
+    "minutes_saved": Metric("1件あたりの短縮時間（分）", "amount", True, _PEOPLE, _always, None, scored_by="people"),
+    "edit_saved": Metric("編集時間削減率", "mean", True, _PEOPLE, _always, None, scored_by="people"),
+    "right_by_judge": Metric("LLMが正しいと判定した割合", "judged", True, _JUDGE, _always, None, scored_by="judge"),
 }

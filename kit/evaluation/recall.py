@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kit import views
-from kit.evaluation.metrics import same_document, same_place
+from kit.evaluation.matching import same_document, same_place
 from kit.evaluation.statistics import share_bounds
 from kit.knowledge.store import Store
 from kit.records import Case, Evidence, Hit

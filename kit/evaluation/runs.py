@@ -10,6 +10,7 @@ from pathlib import Path
 from kit.errors import RunError
 from kit.evaluation.cases import read_cases
 from kit.evaluation.evaluate import JOURNAL
+from kit.evaluation.looks import Look
 from kit.records import Evaluation, Row, Seal
 from kit.trust import ledger, seal
 from kit.trust.durable import read
@@ -47,8 +48,7 @@ def latest_run(runs: Path, name: str) -> Path:
     Raises:
         RunError: There is none.
     """
-    decided = [folder for folder in _runs_of(runs, name) if (folder / "decision.json").exists()]
-    if not decided:
+    if not (decided := decided_runs(runs, name)):
         raise RunError(
             f"「{name}」の判定済みの実行がありません。", "評価（ノートブック 05）がまだ終わっていません。",
             "ノートブック 05 を実行するか、`kit poc フォルダ` を実行してください。",
@@ -56,9 +56,14 @@ def latest_run(runs: Path, name: str) -> Path:
     return decided[-1]
 
 
+def decided_runs(runs: Path, name: str = "") -> list[Path]:
+    """Return a project's decided runs, or those of all projects, oldest first."""
+    return [folder for folder in _runs_of(runs, name) if (folder / "decision.json").exists()]
+
+
 def _runs_of(runs: Path, name: str) -> list[Path]:
-    """Return a project's run folders, oldest first."""
-    pattern = re.compile(rf"\d{{8}}-\d{{6}}-{re.escape(name)}")
+    """Return a project's run folders, or those of all projects, oldest first."""
+    pattern = re.compile(rf"\d{{8}}-\d{{6}}-{re.escape(name) or '.+'}")
     return sorted(folder for folder in runs.glob("*") if pattern.fullmatch(folder.name))
 
 
@@ -81,7 +86,13 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         ) from error
     sealed = seal.require(kept.criteria, run.name, run.parent / ledger.NAME)
     start = ledger.find(run.parent / ledger.NAME, "run", run=run.name)[0]
+    cases = Look.of(start.content).choose(cases)
     return Evaluation(run, sealed, cases, tuple(name for name, _, _ in start.content["arms"]), rows)
+
+
+def as_evaluation(run: Evaluation | str | Path) -> Evaluation:
+    """Return an evaluation as it is, and read that of a run's folder back (see ``read_evaluation``)."""
+    return run if isinstance(run, Evaluation) else read_evaluation(run)
 
 
 def require_file(run: Path, name: str) -> Path:

@@ -10,14 +10,14 @@ import io
 import re
 import unicodedata
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kit.errors import DataError, reason
-from kit.evaluation.metrics import comparable
+from kit.evaluation.matching import comparable
 from kit.knowledge.texts import UnreadableError, decode
 from kit.records import Case, Evidence, Place, place_from_json
 
@@ -121,24 +121,41 @@ def read_xlsx(path: Path, wanted: str, problems: Problems) -> list[Entry]:
     Raises:
         DataError: The file is no workbook, or is protected by a password.
     """
+
+    def named(titles: Collection[str]) -> list[str]:
+        others = [title for title in titles if title not in (DEVELOPMENT, EXAMPLES)] if wanted == QUESTIONS else []
+        return ([wanted] if wanted in titles else others)[:1]
+
+    read = read_worksheets(path, named)
+    return [entry for title, rows in read.items() for entry in _entries(rows, f"シート「{title}」 ", problems)]
+
+
+def read_worksheets(path: Path, choose: Callable[[Collection[str]], Collection[str]]) -> dict[str, Table]:
+    """Return the rows of the chosen worksheets by title.
+
+    Args:
+        path: An Excel workbook.
+        choose: Picks from the titles of all worksheets, in NFKC; the others are not read.
+
+    Raises:
+        DataError: The file is no workbook, or is protected by a password.
+    """
     data = read_bytes(path)
     import openpyxl
 
+    found: dict[str, Table] = {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl warns of drop-downs and styles that it leaves out
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
             sheets = {unicodedata.normalize("NFKC", sheet.title).strip(): sheet for sheet in book.worksheets}
-            if wanted not in sheets and wanted == QUESTIONS:
-                wanted = next((name for name in sheets if name not in (DEVELOPMENT, EXAMPLES)), wanted)
-            if wanted not in sheets:
-                return []
-            sheets[wanted].reset_dimensions()  # the stated size is often wrong
-            rows = [(i, [_cell(cell) for cell in row]) for i, row in enumerate(sheets[wanted].iter_rows(), 1)]
+            for title in choose(sheets):
+                sheets[title].reset_dimensions()  # the stated size is often wrong
+                found[title] = [(i, [_cell(cell) for cell in row]) for i, row in enumerate(sheets[title].iter_rows(), 1)]
     except Exception as error:  # openpyxl raises anything on a broken file
         cause = "壊れているか、パスワードで保護されているか、古い形式（.xls）です。"
         raise unreadable(path, "Excel ブック", cause) from error
-    return _entries(rows, f"シート「{wanted}」 ", problems)
+    return found
 
 
 def read_csv(path: Path, problems: Problems) -> list[Entry]:

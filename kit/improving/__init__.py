@@ -1,1 +1,1 @@
-"""Rooms 06 and 07: failure attribution, candidates, replay, adapters."""
+"""Rooms 06 and 07: candidates, replay, adapters."""

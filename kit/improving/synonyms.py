@@ -14,8 +14,9 @@ from difflib import SequenceMatcher
 from kit import views
 from kit.answering.rag import Rag
 from kit.evaluation.evaluate import rehearse
-from kit.evaluation.metrics import contains, right, same_document
-from kit.improving.attribution import Failure
+from kit.evaluation.failures import Failure
+from kit.evaluation.matching import contains, same_document
+from kit.evaluation.metrics import right
 from kit.knowledge import japanese
 from kit.knowledge.store import Store
 from kit.records import EVERYONE, Case, Row

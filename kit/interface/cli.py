@@ -10,15 +10,20 @@ import os
 import re
 import signal
 import sys
+import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kit.errors import DataError, KitError
+from kit.records import Decision
+from kit.trust.durable import to_json
 
 Result = tuple[Any, str]
+"""What a verb returns: its facts as plain JSON, and the text for people."""
 _TYPES = {"int": int, "float": float}
 
 
@@ -81,8 +86,15 @@ def _parser() -> argparse.ArgumentParser:
             kind = {"type": _TYPES[options["type"]]} if "type" in options else {}
             sub.add_argument(argument, **options | kind)
         sub.add_argument("--json", action="store_true", help="結果を JSON で表示する")
-        sub.set_defaults(command=_COMMANDS[name], left=verb.get("left", ""))
+        sub.set_defaults(command=_command(name), left=verb.get("left", ""))
     return parser
+
+
+def _command(verb: str) -> Callable[[argparse.Namespace], Result]:
+    """Return a verb's function; those of other modules are imported when they are called: ``--help`` is there at once."""
+    if verb in _COMMANDS:
+        return _COMMANDS[verb]
+    return lambda options: getattr(import_module(f"kit.interface.{_ELSEWHERE[verb]}"), verb)(options)
 
 
 def _init(options: argparse.Namespace) -> Result:
@@ -98,7 +110,6 @@ def _init(options: argparse.Namespace) -> Result:
 
 def _check(options: argparse.Namespace) -> Result:
     from kit.trust.check import check
-    from kit.trust.durable import to_json
 
     result = check()
     return {"ok": result.ok, **to_json(result)}, str(result)
@@ -111,8 +122,24 @@ def _run(options: argparse.Namespace) -> Result:
 
     path = notebooks.find(options.notebook)
     output = Path(options.o) if options.o else settings.load().runs / "notebooks" / path.name
-    written = shown(notebooks.run(str(path), output.resolve(), notebooks.parse(path, dict(options.p))))
-    return written, written
+    values = (notebooks.read_values(Path(options.f)) if options.f else {}) | notebooks.parse(path, dict(options.p))
+    begun = time.time()
+    written = shown(notebooks.run(str(path), output.resolve(), values))
+    if not (decision := _decided(values.get("run", ""), begun)):
+        return {"notebook": written}, written
+    facts = {"notebook": written, "decision": decision.outcome, "reason": decision.reason, "run": shown(decision.folder)}
+    return facts, f"{written}\nDECISION: {decision.outcome}  {shown(decision.folder)}"
+
+
+def _decided(run: str, begun: float) -> Decision | None:
+    """Return what was decided since a moment (``time.time``): in the given run's folder, else in the one decided last."""
+    from kit import settings
+    from kit.evaluation.decide import read_decision
+
+    config = settings.load()
+    files = [config.root / run / "decision.json"] if run else [*config.runs.glob("*/decision.json")]
+    fresh = [file for file in files if file.is_file() and file.stat().st_mtime >= begun]
+    return read_decision(max(fresh, key=lambda file: file.stat().st_mtime).parent) if fresh else None
 
 
 def _poc(options: argparse.Namespace) -> Result:
@@ -120,9 +147,10 @@ def _poc(options: argparse.Namespace) -> Result:
 
     size = {"context": options.context, "users": options.users, "gpu_fraction": options.gpu_fraction}
     decision = poc(options.folder, url=options.url, model=options.model, new=options.new, **size)
-    summary = shown(decision.folder / "summary.html")
-    facts = {"decision": decision.outcome, "reason": decision.reason, "summary": summary}
-    return facts, f"DECISION: {decision.outcome}  {summary}"
+    files = [path for name in ("html", "pdf") if (path := decision.folder / f"summary.{name}").exists()]
+    written = [*map(shown, files or [decision.folder])]  # notebook 09 may have been told to write other formats
+    facts = {"decision": decision.outcome, "reason": decision.reason, "summary": written[0]}
+    return facts, "  ".join((f"DECISION: {decision.outcome}", *written))
 
 
 def _ask(options: argparse.Namespace) -> Result:
@@ -131,7 +159,6 @@ def _ask(options: argparse.Namespace) -> Result:
     from kit.interface.project import locate
     from kit.interface.stores import open_store
     from kit.serving.server import running
-    from kit.trust.durable import to_json
 
     if not options.question.strip():
         raise DataError("質問が空です。", "質問の文を渡していません。", '例: kit ask フォルダ "在宅勤務は週に何日までできますか"')
@@ -151,7 +178,6 @@ def _store(options: argparse.Namespace) -> Result:
     from kit.interface.project import find_project, locate
     from kit.interface.stores import build_store, forget_document, project_store
     from kit.interface.widgets import Bar
-    from kit.trust.durable import to_json
 
     action, folder, name = _store_words([options.action, *filter(None, (options.folder, options.name))])
     project = find_project(folder) if action == "sync" else locate(folder)  # documents may be unmounted
@@ -253,62 +279,30 @@ def _share(options: argparse.Namespace, users: int) -> Result:
 def _models(options: argparse.Namespace) -> Result:
     from kit.serving.catalogue import recommend
     from kit.serving.fetch import fetch
-    from kit.trust.durable import to_json
 
     if options.action == "recommend":
         found = recommend(gpu_gb=options.gpu, context=options.context, users=options.users)
         return to_json(found), str(found)
 
-    def agrees(question: str) -> bool:
-        if not options.yes:
-            print(f"{question}（はい/いいえ）: ", end="", file=sys.stderr, flush=True)  # noqa: T201
-        return options.yes or sys.stdin.readline().strip() in ("はい", "y", "yes")  # the end of the input is no
-
-    folder = str(fetch(options.id, Path(options.to), agrees=agrees))
+    folder = str(fetch(options.id, Path(options.to), agrees=lambda question: options.yes or agreed(question)))
     return {"folder": folder}, f"取得しました: {folder}"
 
 
-def _seal(options: argparse.Namespace) -> Result:
-    from datetime import datetime
-
-    from kit.interface.project import find_project
-    from kit.interface.steps import seal_project
-
-    sealed = seal_project(find_project(options.folder))
-    at = datetime.fromisoformat(sealed.at).astimezone().isoformat(" ", "seconds")
-    text = f"封印しました（台帳 {sealed.sequence} 行目、{at}）\nSHA-256: {sealed.sha256}"
-    if sealed.parent:
-        text += f"\n注意: 前の基準（{sealed.parent[:12]}…）からの変更として記録されました。"
-    facts = {"sha256": sealed.sha256, "sequence": sealed.sequence, "at": sealed.at, "parent": sealed.parent}
-    return facts, text
-
-
-def _decide(options: argparse.Namespace) -> Result:
-    from kit.evaluation.decide import decide_again
-    from kit.reporting.wording import label
-    from kit.trust.durable import to_json
-
-    decision = decide_again(options.run)
-    lines = [f"判定: {decision.outcome}", decision.reason]
-    lines += [f"- {label(r, 'ja')}: {r.outcome or '参考'}（{r.reason}）" for r in decision.kpis]
-    return to_json(decision), "\n".join(lines)
-
-
-def _summary(options: argparse.Namespace) -> Result:
-    from kit.evaluation.decide import read_decision
-    from kit.interface.poc import shown
-    from kit.reporting.summary import write_summary
-
-    formats = tuple(part.strip() for part in options.formats.split(",") if part.strip())
-    written = write_summary(read_decision(options.run), to=options.to or options.run, formats=formats, lang=options.lang)
-    paths = [shown(path) for path in written]
-    return paths, "\n".join(paths)
+def agreed(question: str) -> bool:
+    """Ask on the terminal; the end of the input is no."""
+    print(f"{question}（はい/いいえ）: ", end="", file=sys.stderr, flush=True)  # noqa: T201
+    return sys.stdin.readline().strip() in ("はい", "y", "yes")
 
 
 _COMMANDS = {
     "init": _init, "check": _check, "run": _run, "poc": _poc, "ask": _ask, "store": _store, "serve": _serve,
-    "stop": _stop, "gateway": _gateway, "models": _models, "seal": _seal, "decide": _decide, "summary": _summary,
+    "stop": _stop, "gateway": _gateway, "models": _models,
 }  # fmt: skip
+_ELSEWHERE = {
+    "plan": "judging", "seal": "judging", "score": "scoring", "decide": "judging", "summary": "judging",
+    "audit": "auditing", "evidence": "auditing", "schedule": "schedule",
+}  # fmt: skip
+"""Verb → the module of ``kit.interface`` that has the function of its name; what ``--help`` says stands in ``commands.toml``."""
 
 
 if __name__ == "__main__":

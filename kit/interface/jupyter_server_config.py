@@ -7,6 +7,7 @@ the token that Jupyter makes anew at each start. Colleagues connect through `ssh
 
 from typing import Any
 
+from kit import settings
 from kit.interface.notebooks import kernel_transport
 
 c = get_config()  # type: ignore[name-defined]  # noqa: F821  # put there by Jupyter
@@ -40,3 +41,12 @@ c.ServerApp.nbconvert_csp_sandbox = True
 
 # Kernels talk through sockets in a folder of the user where its path is short enough, not TCP ports.
 c.KernelManager.transport = kernel_transport()
+
+# Jobs from JupyterLab's form go through the strict runner; the list of jobs and their files stay in the project.
+_jobs = settings.load().runs / "jobs"
+_jobs.mkdir(parents=True, exist_ok=True, mode=0o700)
+c.SchedulerApp.db_url = f"sqlite:///{_jobs / 'jobs.sqlite'}"
+c.SchedulerApp.environment_manager_class = "kit.interface.scheduler.Here"
+c.Scheduler.execution_manager_class = "kit.interface.scheduler.Papermill"
+c.Scheduler.staging_path = str(_jobs / "staging")
+c.Scheduler.output_directory = str(_jobs)

@@ -5,12 +5,13 @@ papermill works on the same notebooks, without these checks.
 """
 
 import ast
+import builtins
 import json
 import logging
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import IO, Any
 from uuid import uuid4
 
 from kit import settings
-from kit.errors import DataError, KitError, ParameterError, RunError, UnreachableError
+from kit.errors import DataError, KitError, ParameterError, RunError, UnreachableError, reason
 from kit.evaluation.sheets import suggestion
 from kit.trust.durable import unwritable, write_atomically
 
@@ -96,9 +97,11 @@ def check(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     declared = parameters(path)
     for name, value in given.items():
-        if name not in declared:
+        if type(name) is not str or name not in declared:  # a text of another class may say another name when it is written
+            why = suggestion(_told(name), declared)
             raise ParameterError(
-                f"{path.name} にパラメータ「{_short(name)}」はありません。", suggestion(name, declared),
+                f"{path.name} にパラメータ「{_short(_told(name))}」はありません。",
+                why if why.startswith("「") else "別のノートブックのパラメータか、名前の書き間違いです。",
                 f"使える名前: {'、'.join(declared) or 'なし'}",
             )
         kind = declared[name].type
@@ -106,7 +109,7 @@ def check(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
             default = declared[name].default
             example = default if kind == "str" else json.dumps(default, ensure_ascii=False)
             raise ParameterError(
-                f"{path.name} のパラメータ「{name}」に {_short(repr(value))} は使えません。",
+                f"{path.name} のパラメータ「{name}」に {_short(_told(value, repr))} は使えません。",
                 f"{_NAMES[kind]}で指定するパラメータです（既定値: {_short(example)}）。",
                 f"例: -p {name} {quote(example)}",
             )
@@ -121,6 +124,30 @@ def parse(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
             with suppress(ValueError):
                 values[name] = json.loads(texts[name])
     return values
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Read the parameter values of a YAML or JSON file, as papermill's ``-f`` takes it; ``check`` judges them.
+
+    Raises:
+        DataError: The file cannot be read, or does not hold names with values.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+        if not isinstance(values, dict):
+            raise ValueError("名前: 値 の並びではありません")
+        return {str(name): value for name, value in values.items()}
+    except OSError as error:
+        raise DataError(
+            f"パラメータのファイル {path} を読み込めません（{reason(error)}）。", "ファイルの名前か場所が違うか、読む権限がありません。", "場所を確かめて、-f に指定してください。"
+        ) from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise DataError(
+            f"パラメータのファイル {path} を読み込めません。", f"書き方に誤りがあります（{_short(error)}）。",
+            "1行に1つ「名前: 値」の形（YAML）で書いてください。例: project: data/sample",
+        ) from error
 
 
 def run(name: str, output: Path, given: Mapping[str, Any] | None = None) -> Path:
@@ -244,9 +271,18 @@ def _short(text: object) -> str:
     return " ".join(str(text).split())[:200]
 
 
+def _told(value: object, how: Callable[[object], str] = str) -> str:
+    """Return a value as text; where it will not be one, the name of its type."""
+    try:
+        return how(value)
+    except Exception:  # a class of the caller's may raise anything; a whole number of 5,000 digits a ValueError
+        return type(value).__name__
+
+
 def _fits(value: Any, kind: str) -> bool:
+    """Whether a value is of a type itself: papermill writes what merely calls itself ``str`` into the cell as code."""
     if kind.startswith("list["):
-        return isinstance(value, list) and all(_fits(item, kind[5:-1]) for item in value)
-    if kind == "float":
-        return type(value) in (int, float) and -math.inf < value < math.inf
-    return type(value).__name__ == kind
+        return type(value) is list and all(_fits(item, kind[5:-1]) for item in value)
+    if type(value) is int:  # 64 bits: beyond 4,300 digits Python neither writes nor reads one
+        return kind in ("int", "float") and abs(value) < 2**63
+    return type(value) is getattr(builtins, kind) and (kind != "float" or math.isfinite(value))

@@ -105,7 +105,7 @@ def _run(
     resumed = (run / JOURNAL).exists()
     say(f"{'中断した実行の続き' if resumed else '実行'}: {shown(run)}")
     begun = time.monotonic()
-    offered = {"project": str(project.folder), "run": str(run), "reader": "llm" if reached else "extractive"}
+    offered = {"project": str(project.folder), "run": str(run), "runs": [str(run)], "reader": "llm" if reached else "extractive"}
     # A second poc on this run is refused at once.
     with JsonLines(run / "notebooks" / ".running", wait=False), _environment(reached):
         for notebook in notebooks.numbered():

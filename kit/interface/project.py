@@ -10,7 +10,7 @@ from kit import settings, views
 from kit.errors import DataError
 from kit.evaluation.cases import check_overlap, read_cases, read_development
 from kit.evaluation.criteria import cases_path
-from kit.evaluation.metrics import same_document
+from kit.evaluation.matching import same_document
 from kit.knowledge.files import Rule, acl_of, read_acl, readers_of
 from kit.records import EVERYONE, Case
 

@@ -16,36 +16,51 @@ from kit.interface.widgets import rating
 from kit.knowledge import japanese
 from kit.knowledge.ranking import SENTENCE
 from kit.records import Answer, Chunk, Criteria, Hit, KpiResult, Step
-from kit.reporting import wording
+from kit.reporting import export, money, placement, wording
+from kit.reporting.agreement import ROLES
+from kit.reporting.blocks import Block, Chart, Section
+from kit.reporting.economics import Economics
+from kit.reporting.paper import page
+from kit.reporting.summary import Summary
 from kit.serving.chat import Stream
 
-_ROLES = {"gate": "判定", "guardrail": "安全条件", "info": "参考"}
 _PARTS = ("単語", "文字の並び", "最もよく合う1文", "意味の近さ")
 _WEIGHTS = (1, 1, 2 * SENTENCE, 1)
 _BREAK = views.Html("<br>")
 _EXCERPT = 160  # letters of a hit
+_STYLE = (
+    "<style>.jp-OutputArea .block :is(td,th).l{text-align:left}.jp-OutputArea .block :is(td,th).r{text-align:right}"
+    ".block.chart{min-width:0}.block.chart svg{max-width:min(720px,100%);height:auto}.block th{white-space:nowrap}"
+    ".block .grade{border:1px solid;border-radius:3px;padding:0 4px;margin-left:6px;font-size:85%;white-space:nowrap}</style>"
+)
 _VIEWED = {".pdf", ".md", ".txt", ".csv", ".tsv", ".html", ".htm"}
 """What JupyterLab can show; other files are handed to the browser to keep."""
 
 
 def show(
-    items: Sequence[Hit] | Sequence[Step] | Answer | Criteria | Stream | Mapping[str, Any] | str,
-    *, query: str = "", project: Project | None = None,
+    items: Sequence[Hit] | Sequence[Step] | Answer | Criteria | Economics | Summary | Stream | Mapping[str, Any] | str,
+    *, query: str = "", project: Project | None = None, section: str = "",
 ) -> Any:
     """Show a thing to people, in Jupyter.
 
     Args:
         items: Search hits, the steps of an answer, an answer, agreed criteria with their bars as people write them (70%以上),
-            a reply that is being written (its pieces appear as they come), parsed JSON, or a line of text.
+            money figures with their charts, a summary as it will look, a reply that is being written (its pieces appear as they come), parsed JSON, or a line of text.
         query: What the hits were searched for: its words are marked in them.
         project: Where the documents are: sources become links that open the file.
-    """  # fmt: skip
+        section: Key of the one chapter that is wanted: of money ``worth`` or ``cost``, of a summary any of its sections.
+    """
     from IPython.display import HTML
 
     if isinstance(items, str):
         return HTML(views.paragraphs(items))
     if isinstance(items, Mapping):
         return HTML(views.table(("項目", "値"), [*items.items()]))
+    if isinstance(items, Summary):
+        found = next((part for part in items.sections if part.key == section), None)
+        return HTML(_chapter(found, items.lang) if section else views.frame(export.html(items), items.title))
+    if isinstance(items, Economics):
+        return HTML(_money(items, section))
     if isinstance(items, Stream):
         return HTML(_streamed(items))
     if isinstance(items, Criteria):
@@ -167,11 +182,32 @@ def _text(hit: Hit, query: str, project: Project | None) -> views.Html:
 
 def _agreed(criteria: Criteria) -> str:
     unjudged = [KpiResult(kpi, 0, 0.0, 0.0, 0.0, None, None, kpi.reason) for kpi in criteria.kpis]
-    agreed = [(_ROLES[k.kpi.role], wording.label(k, "ja"), wording.bar(k, "ja"), k.reason) for k in unjudged]
+    agreed = [(ROLES[k.kpi.role], k.kpi.label, wording.bar(k, "ja"), k.reason) for k in unjudged]
     people = f"責任者: {criteria.owner or '未記入'}　承認者: {'、'.join(criteria.approvers) or '未記入'}"
     risk = f"質問 {criteria.cases_count} 問、片側の誤り率 {criteria.alpha * 100:.3g}%、実行できない質問の許容 {criteria.error_budget * 100:.3g}%"
     head = views.paragraphs(criteria.title, criteria.hypothesis, people, risk)
     return head + views.table(("役割", "KPI", "基準", "その理由"), agreed)
+
+
+def _money(made: Economics, key: str) -> str:
+    """Draw one chapter on money, or the figures of page one above all charts, side by side where there is room."""
+    chapters = {"worth": money.worth(made), "cost": money.cost(made, "ja", placement.advice(made))}
+    if key:
+        return _chapter(chapters[key])
+    charts = [block for part in chapters.values() if part for block in part.blocks if isinstance(block, Chart)]
+    lines = views.table(("項目", "見込み", "幅", "確度"), money.headline(made))
+    return f'{lines}<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(380px,1fr));gap:4px 20px">{_drawn(charts)}</div>'
+
+
+def _chapter(section: Section | None, lang: wording.Language = "ja") -> str:
+    if not section:
+        return views.paragraphs("この章はありません。月間件数などの前提が決められていないか、この実行に記録がありません。")
+    return views.paragraphs(section.lead) + _drawn(section.blocks, lang)
+
+
+def _drawn(blocks: Sequence[Block], lang: wording.Language = "ja") -> str:
+    """Draw blocks as the summary does, with the little style of theirs that a notebook does not have."""
+    return _STYLE + "".join(page("block.html", block=block, w=wording.words(lang)) for block in blocks)
 
 
 def _streamed(stream: Stream) -> str:

@@ -1,5 +1,6 @@
 """The steps that notebooks and the command line share: a project's seal, its runs, and what a run is about."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from kit.answering.rag import Rag
 from kit.evaluation import runs
 from kit.evaluation.criteria import read_criteria
 from kit.evaluation.evaluate import System
+from kit.evaluation.planning import plan
 from kit.interface.project import Project
 from kit.interface.stores import reading_report
 from kit.knowledge.acknowledged import Acknowledged
@@ -26,10 +28,12 @@ def seal_project(project: Project) -> Seal:
     """Check a project's questions and criteria, then seal them.
 
     Raises:
-        DataError: Something in them is wrong; nothing is sealed.
+        DataError: Something in them is wrong, or they can never lead to GO; nothing is sealed.
     """
-    project.cases()
-    return seal(read_criteria(project.criteria))
+    cases, criteria = project.cases(), read_criteria(project.criteria)
+    if criteria.scope != "demonstration":
+        plan(criteria, cases).require()
+    return seal(criteria)
 
 
 def open_run(project: Project, sealed: Seal, run: str = "") -> Path:
@@ -50,6 +54,12 @@ def decided_run(project: Project, run: str = "") -> Path:
         RunError: There is none.
     """
     return Path(run) if run else runs.latest_run(settings.load().runs, project.name)
+
+
+def decided_runs() -> list[str]:
+    """Return the decided runs of all projects as ``read_decision`` takes them, the newest first."""
+    found = runs.decided_runs(settings.load().runs)
+    return [os.path.relpath(folder) for folder in reversed(found)]
 
 
 def about(project: Project, store: Store, arms: Mapping[str, System]) -> dict[str, Any]:

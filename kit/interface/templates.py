@@ -3,6 +3,7 @@
 They lie ready in ``starter/``; ``tools/build_workbook.py`` makes the workbook there.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,4 +43,8 @@ def init(path: str | Path) -> Project:
     made = tuple(name for name in _FILES if name not in kept)
     for name in made:
         write_atomically(folder / name, (_STARTER / name).read_bytes())
+    if CRITERIA in made:  # criteria of one title are one PoC: two folders must not begin with the same one
+        text = (_STARTER / CRITERIA).read_text(encoding="utf-8")
+        title = json.dumps(f"社内文書の問い合わせ対応PoC（{folder.name}）", ensure_ascii=False)
+        write_atomically(folder / CRITERIA, text.replace("社内文書の問い合わせ対応PoC ", f"{title} ", 1))
     return replace(locate(folder), made=made, kept=kept)

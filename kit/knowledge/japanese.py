@@ -34,6 +34,13 @@ def words(text: str) -> list[str]:
     return [word for morpheme in _morphemes(text) for word in morpheme.normalized_form().lower().split()]
 
 
+def surfaces(text: str) -> list[str]:
+    """Return all words of a text as they are written, particles and symbols included, blanks left out."""
+    pieces = (text[start : start + _SUDACHI_LIMIT] for start in range(0, len(text), _SUDACHI_LIMIT))
+    found = (m.surface() for piece in pieces for m in _tokenizer()[0].tokenize(piece.encode("utf-8", "replace").decode()))
+    return [word for surface in found if (word := surface.strip())]
+
+
 @lru_cache(maxsize=1 << 16)
 def marks(word: str) -> frozenset[str]:
     """Return by what the index finds a word, too.

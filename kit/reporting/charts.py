@@ -12,7 +12,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import cache
 from html import escape
 from itertools import accumulate
@@ -25,6 +25,7 @@ from kit.evaluation.metrics import METRICS
 from kit.knowledge.atlas import CorpusMap
 from kit.records import KpiResult, Step
 from kit.reporting import wording
+from kit.reporting.blocks import Chart, Plot
 from kit.reporting.wording import Language
 
 if TYPE_CHECKING:  # it brings the chat client
@@ -32,20 +33,10 @@ if TYPE_CHECKING:  # it brings the chat client
 
 BLUE, ORANGE, INK, PALE = "#0072B2", "#D55E00", "#222222", "#E3EEF5"
 _FORMS = (("o", BLUE), ("s", ORANGE), ("p", "#00785A"), ("D", "#AA4E87"), ("h", "#3A7CA5"), ("8", "#8A6D00"), ("X", "#6B6B6B"))
-_PERCENT = ([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20", "40", "60", "80", "100%"])
+PERCENT = ([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20", "40", "60", "80", "100%"])
 _DEPTH_MARKS = "塗り: 正しく対応\n白抜き: 根拠が検索に出た"
+_INVISIBLE = re.compile("[\u200b-\u200d\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]")  # joiners, and which variant of a letter
 _STYLE = Path(__file__).parent / "templates" / "chart.mplstyle"
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A drawn chart: ``svg`` can stand inside an HTML page, ``alt`` says the same in words."""
-
-    svg: str = field(repr=False)
-    alt: str
-
-    def _repr_html_(self) -> str:
-        return self.svg
 
 
 def kpi_chart(results: Sequence[KpiResult], *, lang: Language = "ja") -> Chart | None:
@@ -60,21 +51,21 @@ def kpi_chart(results: Sequence[KpiResult], *, lang: Language = "ja") -> Chart |
     Returns:
         The chart, or None where no KPI is a share.
     """
-    rows = [r for r in results if METRICS[r.kpi.metric].kind == "share" and r.kpi.role != "guardrail"]
+    rows = [r for r in results if METRICS[r.kpi.metric].kind in ("share", "judged") and r.kpi.role != "guardrail"]
     if not rows:
         return None
-    with _style():
-        figure, ax = _axes(5.8, 0.37 * len(rows) + 0.72, left=0.4, right=0.955, top=0.4, bottom=0.3)
+    with house_style():
+        figure, ax = new_axes(5.8, 0.37 * len(rows) + 0.72, left=0.4, right=0.955, top=0.4, bottom=0.3)
         for place, result in enumerate(rows):
             _draw_row(ax, place, result, wording.words(lang))
         ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
-        ax.set_xticks(*_PERCENT)
-        ax.set_yticks(range(len(rows)), [_label(wording.label(r, lang)) for r in rows])
+        ax.set_xticks(*PERCENT)
+        ax.set_yticks(range(len(rows)), [two_lines(wording.label(r, lang)) for r in rows])
         ax.tick_params(axis="y", length=0, pad=9)
         ax.spines["left"].set_visible(False)
         marks = {text: mark for mark, text in zip(*ax.get_legend_handles_labels(), strict=True)}
         figure.legend(marks.values(), marks, loc="upper right", ncols=3, handletextpad=0.5, columnspacing=1.4)
-        return _chart(figure, _alt(rows, lang))
+        return replace(finished(figure, _alt(rows, lang)), plot=_ranges(rows, lang))
 
 
 def depth_chart(depths: Sequence[Depth], *, title: str = "") -> Chart:
@@ -86,8 +77,8 @@ def depth_chart(depths: Sequence[Depth], *, title: str = "") -> Chart:
         depths: The depths, in the order of the legend.
         title: A line above the chart.
     """
-    with _style():
-        figure, ax = _axes(7.2, 3.6, left=0.1, right=0.76, top=0.4, bottom=0.6)
+    with house_style():
+        figure, ax = new_axes(7.2, 3.6, left=0.1, right=0.76, top=0.4, bottom=0.6)
         for depth, marker in zip(depths, "osD^vP*X" * len(depths), strict=False):
             spread = [[depth.accuracy - depth.low], [depth.high - depth.accuracy]]
             look = {"fmt": marker, "ms": 9, "color": BLUE, "mec": "white", "elinewidth": 2, "capsize": 5}
@@ -96,12 +87,12 @@ def depth_chart(depths: Sequence[Depth], *, title: str = "") -> Chart:
             ax.plot(depth.seconds, found, marker, ms=8, mfc="white", mec=ORANGE, mew=1.8)
         ax.set(xlabel="1問あたりの時間（秒）", ylabel="質問に占める割合", title=title, ylim=(0, 1.02))
         ax.set_xlim(0, 1.15 * max((depth.seconds for depth in depths), default=1.0))
-        ax.set_yticks(*_PERCENT)
+        ax.set_yticks(*PERCENT)
         ax.grid(axis="y")
         if depths:
             ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), alignment="left", title=_DEPTH_MARKS)
         shares = ((d, f"{d.accuracy:.1%}（{d.low:.1%}〜{d.high:.1%}）、根拠 {d.found}/{d.evidenced}問") for d in depths)
-        return _chart(figure, "正しさと時間: " + "／".join(f"{d.label} {text}、{d.seconds:.3f}秒" for d, text in shares))
+        return finished(figure, "正しさと時間: " + "／".join(f"{d.label} {text}、{d.seconds:.3f}秒" for d, text in shares))
 
 
 def load_chart(test: "LoadTest") -> Chart:
@@ -114,8 +105,8 @@ def load_chart(test: "LoadTest") -> Chart:
     """
     levels, places = test.levels, range(len(test.levels))
     rates = [level.tokens_per_s for level in levels]
-    with _style():
-        figure, left = _axes(7.2, 3.1, left=0.02, right=0.46, top=0.4, bottom=0.9)
+    with house_style():
+        figure, left = new_axes(7.2, 3.1, left=0.02, right=0.46, top=0.4, bottom=0.9)
         right = figure.add_axes(left.get_position().translated(0.52, 0))
         bars = left.bar(places, rates, 0.6, color=BLUE)
         left.bar_label(bars, [f"{rate:,.0f}" for rate in rates], padding=3)
@@ -136,35 +127,7 @@ def load_chart(test: "LoadTest") -> Chart:
             ax.tick_params(axis="x", length=0)
         figure.text(0.02, 0.035, f"右の図: 丸は中央値、横線は90%点\n{test.scope}", size=8.8, linespacing=1.5)
         told = (f"{p.concurrency} 件で {p.tokens_per_s:,.0f} トークン/秒、最初の文字まで {p.ttft} ミリ秒" for p in levels)
-        return _chart(figure, f"同時の件数と速さ（時間は中央値／90%点／99%点）: {'；'.join(told)}")
-
-
-def waterfall_chart(steps: Sequence[tuple[str, float]], total: str) -> Chart:
-    """Draw gains and costs as a waterfall in yen that ends in their sum.
-
-    Args:
-        steps: Label and amount in yen, costs negative, in the order of drawing.
-        total: Label of the sum.
-    """
-    names, amounts = zip(*steps, (total, sum(amount for _, amount in steps)), strict=True)
-    starts = [0.0, *accumulate(amounts[:-2]), 0.0]
-    texts = [wording.quantity([amount], "yen", "ja") for amount in amounts]
-    with _style():
-        figure, ax = _axes(6.4, 3.2, left=0.04, right=0.96, top=0.1, bottom=0.4)
-        colors = [BLUE if amount >= 0 else ORANGE for amount in amounts[:-1]]
-        hatches = ["" if amount >= 0 else "///" for amount in amounts[:-1]]
-        bars = ax.bar(
-            range(len(names)), amounts, 0.55, starts, color=[*colors, INK], hatch=[*hatches, ""], edgecolor="white"
-        )
-        ax.bar_label(bars, texts, padding=3)
-        ax.set_xticks(range(len(names)), names)
-        ax.use_sticky_edges = False  # leave room above the bars, too
-        ax.margins(y=0.12)
-        ax.axhline(0, color=INK, lw=0.8)
-        ax.yaxis.set_visible(False)
-        ax.spines[["left", "bottom"]].set_visible(False)
-        ax.tick_params(axis="x", length=0)
-        return _chart(figure, "、".join(f"{name} {text}" for name, text in zip(names, texts, strict=True)))
+        return finished(figure, f"同時の件数と速さ（時間は中央値／90%点／99%点）: {'；'.join(told)}")
 
 
 def map_chart(found: CorpusMap) -> Chart:
@@ -177,16 +140,16 @@ def map_chart(found: CorpusMap) -> Chart:
     forms = {folder: min(place, len(_FORMS) - 1) for place, folder in enumerate(folders)}
     lines = ["番号: 言葉の似たまとまり"]
     for number, words in enumerate(found.groups, 1):
-        lines += textwrap.wrap(f"{number}: {_drawable('・'.join(words))}", 19, subsequent_indent="　")
+        lines += textwrap.wrap(f"{number}: {drawable('・'.join(words))}", 19, subsequent_indent="　")
     size = min(12, max(5, 110 / math.sqrt(len(found.dots) or 1)))
     legend = 0.45 + 0.24 * len(set(forms.values()))
     height = max(4.0, legend + 0.22 * len(lines) + 0.6)
-    with _style():
-        figure, ax = _axes(7.2, height, left=0.01, right=0.62, top=0.1, bottom=0.5)
+    with house_style():
+        figure, ax = new_axes(7.2, height, left=0.01, right=0.62, top=0.1, bottom=0.5)
         for form in dict.fromkeys(forms.values()):
             dots = [dot for dot in found.dots if forms[dot.folder] == form]
             marker, color = _FORMS[form]
-            name = "そのほか" if form == len(_FORMS) - 1 else _label(dots[0].folder) or "（直下）"
+            name = "そのほか" if form == len(_FORMS) - 1 else two_lines(dots[0].folder) or "（直下）"
             look = {"ms": size, "color": color, "mec": "white", "mew": 0.8, "label": name}
             ax.plot([dot.x for dot in dots], [dot.y for dot in dots], marker, **look)
         for dot in found.dots if size > 8 else ():
@@ -206,7 +169,7 @@ def map_chart(found: CorpusMap) -> Chart:
         figure.text(0.02, 0.08 / height, f"{note}\n{others}".strip(), size=8.8, linespacing=1.5)
         sizes = Counter(dot.group for dot in found.dots)
         told = (f"{'・'.join(words)}（{sizes[group]} 件）" for group, words in enumerate(found.groups))
-        return _chart(figure, f"文書の地図: {len(found.dots)} 文書、{len(found.groups)} のまとまり。{'、'.join(told)}")
+        return finished(figure, f"文書の地図: {len(found.dots)} 文書、{len(found.groups)} のまとまり。{'、'.join(told)}")
 
 
 def trace_chart(trace: Sequence[Step]) -> Chart:
@@ -217,15 +180,15 @@ def trace_chart(trace: Sequence[Step]) -> Chart:
     """
     ends = [*accumulate(step.seconds for step in trace)]
     whole = max(ends, default=0.0) or 1.0
-    names = [_label(step.name) for step in trace]
+    names = [two_lines(step.name) for step in trace]
     left = 0.04 + 0.02 * max((len(line) for name in names for line in name.split("\n")), default=0)
-    with _style():
-        figure, ax = _axes(7.2, 0.55 * len(trace) + 0.75, left=left, right=0.97, top=0.1, bottom=0.6)
+    with house_style():
+        figure, ax = new_axes(7.2, 0.55 * len(trace) + 0.75, left=left, right=0.97, top=0.1, bottom=0.6)
         for place, (step, end) in enumerate(zip(trace, ends, strict=True)):
             width = max(step.seconds, whole / 200)  # the shortest step is seen, too
             ax.barh(place, width, 0.34, end - step.seconds, color=(BLUE, ORANGE)[place % 2], align="edge")
             took = f"{step.seconds * 1000:,.1f} ミリ秒"
-            detail = _drawable(step.detail)
+            detail = drawable(step.detail)
             ax.text(0, place - 0.06, f"{took}　{detail[:35]}{'…' * (len(detail) > 35)}", va="bottom", size=8.8)
         ax.set(xlim=(0, whole * 1.01), ylim=(len(trace) - 0.45, -0.55), xlabel="質問からの時間〔ミリ秒〕")
         ax.set_yticks(range(len(trace)), names)
@@ -233,7 +196,7 @@ def trace_chart(trace: Sequence[Step]) -> Chart:
         ax.tick_params(axis="y", length=0, pad=9)
         ax.spines["left"].set_visible(False)
         told = (f"{n}. {s.name} {s.seconds * 1000:,.1f} ミリ秒" + f"（{s.detail}）" * bool(s.detail) for n, s in enumerate(trace, 1))
-        return _chart(figure, f"答えまでの道筋: {'→ '.join(told) or '記録なし'}")
+        return finished(figure, f"答えまでの道筋: {'→ '.join(told) or '記録なし'}")
 
 
 def _draw_row(ax: Any, place: int, result: KpiResult, text: dict[str, Any]) -> None:
@@ -250,6 +213,16 @@ def _draw_row(ax: Any, place: int, result: KpiResult, text: dict[str, Any]) -> N
         ax.plot(result.baseline, place, "D", label=text["baseline"], clip_on=False, **diamond)
 
 
+def _ranges(rows: Sequence[KpiResult], lang: Language) -> Plot:
+    """Return what the chart draws, as figures."""
+    words = wording.words(lang)
+    names = ("chart_value", "chart_low", "chart_high", "bar", "baseline")
+    values = zip(*((r.point, r.low, r.high, r.kpi.bar, r.baseline) for r in rows), strict=True)
+    known = (tuple(v if v is not None and math.isfinite(v) else None for v in column) for column in values)
+    labels = tuple(two_lines(wording.label(r, lang)).replace("\n", " " if lang == "en" else "") for r in rows)
+    return Plot("ranges", labels, tuple(zip((words[name] for name in names), known, strict=True)), "0%")
+
+
 def _alt(rows: Sequence[KpiResult], lang: Language) -> str:
     text = wording.words(lang)
     lines = (
@@ -260,7 +233,7 @@ def _alt(rows: Sequence[KpiResult], lang: Language) -> str:
     return f"{text['chart_alt']}: {'; '.join(lines)}"
 
 
-def _axes(width: float, height: float, *, left: float, right: float, top: float, bottom: float) -> tuple[Any, Any]:
+def new_axes(width: float, height: float, *, left: float, right: float, top: float, bottom: float) -> tuple[Any, Any]:
     """Return a figure of a size in inches and its axes; left and right are shares, top and bottom margins inches."""
     from matplotlib.figure import Figure  # not pyplot: no window, no global state, nothing to close
 
@@ -268,18 +241,18 @@ def _axes(width: float, height: float, *, left: float, right: float, top: float,
     return figure, figure.add_axes((left, bottom / height, right - left, 1 - (top + bottom) / height))
 
 
-def _style() -> AbstractContextManager[None]:
+def house_style() -> AbstractContextManager[None]:
     """Set the one look, whatever the user's own matplotlib settings are, and put those back afterwards."""
     from matplotlib import font_manager, style
 
     if not any(font.name == "IPAexGothic" for font in font_manager.fontManager.ttflist):
-        font_manager.fontManager.addfont(_font())
+        font_manager.fontManager.addfont(font())
     context: AbstractContextManager[None] = style.context(["default", _STYLE])
     return context
 
 
 @cache
-def _font() -> Path:
+def font() -> Path:
     """Return the font of the package matplotlib-fontja; importing that package would change global settings."""
     spec = importlib.util.find_spec("matplotlib_fontja")
     assert spec and spec.origin, "matplotlib-fontja is in requirements/notebooks.in"
@@ -287,20 +260,29 @@ def _font() -> Path:
 
 
 @cache
+def spare_font() -> Path:
+    """Return the font of matplotlib that has signs which the first lacks, as ≤ and ⚠."""
+    import matplotlib
+
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+
+@cache
 def _known() -> frozenset[int]:
     from matplotlib.ft2font import FT2Font
 
-    return frozenset(FT2Font(_font()).get_charmap())
+    return frozenset().union(*(FT2Font(path).get_charmap() for path in (font(), spare_font())))
 
 
-def _drawable(text: str) -> str:
-    """Return a text in one line; 〓 stands for a letter that the font does not have."""
-    return "".join(c if ord(c) in _known() else "〓" for c in " ".join(text.split()))
+def drawable(text: str) -> str:
+    """Return a text in one line without invisible letters; 〓 stands for a letter that no font of ours has."""
+    shown = _INVISIBLE.sub("", " ".join(text.split()))
+    return shown.translate({ord(c): "〓" for c in {*shown} if ord(c) not in _known()})
 
 
-def _label(text: str) -> str:
+def two_lines(text: str) -> str:
     """Break a label into at most two lines of what fits."""
-    shown = _drawable(text)
+    shown = drawable(text)
     room = 32 if shown.isascii() else 16
     if len(shown) > 2 * room:
         shown = shown[: 2 * room - 1] + "…"
@@ -308,7 +290,7 @@ def _label(text: str) -> str:
     return textwrap.fill(shown, room if len(shown) <= room else even, max_lines=2, placeholder="…")
 
 
-def _chart(figure: Any, alt: str) -> Chart:
+def finished(figure: Any, alt: str) -> Chart:
     """Return the figure as an SVG element without prologue, date, addresses, and comments, which repeat each text."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

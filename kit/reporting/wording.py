@@ -16,7 +16,11 @@ from kit.records import KpiResult
 Language = Literal["ja", "en"]
 
 _JST = timezone(timedelta(hours=9))
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufffe\uffff\U000e0000-\U000e007f]"
+)
+_MOST_LETTERS = 2000
+"""Of a free text: a summary of longer ones takes minutes to draw, and nobody reads it."""
 
 
 @cache
@@ -25,10 +29,16 @@ def words(lang: Language) -> dict[str, Any]:
     return {key: entry[lang] for key, entry in _table()["words"].items() if lang in entry}
 
 
-def plain(text: object) -> str:
-    """Return free text without control characters and direction overrides, which could disguise what it says."""
+def plain(text: object, most: int | None = _MOST_LETTERS) -> str:
+    """Return free text without control, direction and invisible characters, which could disguise what it says.
+
+    Args:
+        text: Any text.
+        most: Letters to keep; None keeps all.
+    """
     cleaned = _UNSAFE.sub("", str(text).encode("utf-8", "replace").decode("utf-8"))
-    return unicodedata.normalize("NFC", cleaned).strip()
+    told = unicodedata.normalize("NFC", cleaned).strip()
+    return told if most is None or len(told) <= most else told[:most].rstrip() + "…"
 
 
 def quantity(values: Sequence[float], unit: str, lang: Language, *, digits: str = "", signed: bool = False) -> str:
@@ -36,7 +46,7 @@ def quantity(values: Sequence[float], unit: str, lang: Language, *, digits: str 
 
     Args:
         values: One or two finite values; shares are 0–1.
-        unit: A table under ``units`` in words.toml.
+        unit: A table under ``units`` in words/.
         lang: The language.
         digits: Format in place of the unit's own.
         signed: Write the sign of positive values, too.
@@ -44,15 +54,24 @@ def quantity(values: Sequence[float], unit: str, lang: Language, *, digits: str 
     size = max(map(abs, values))
     _, divisor, usual, template = next(row for row in _table()["units"][unit][lang] if size >= row[0])
     numbers = [f"{value / divisor:{'+' if signed else ''}{digits or usual}}".replace("-", "−") for value in values]
-    return str(template.format(words(lang)["to"].join(dict.fromkeys(numbers))))
+    return str(template.format(words(lang)["to"].join(dict.fromkeys(numbers)))).replace("¥−", "−¥")
+
+
+def metric(name: str, lang: Language) -> str:
+    """Return a metric's standard name."""
+    return METRICS[name].label if lang == "ja" else str(_table()["metrics"][name])
+
+
+def name(result: KpiResult, lang: Language) -> str:
+    """Return a KPI's name; a measure's standard name is translated, an agreed wording stays as it is."""
+    standard = lang == "en" and result.kpi.label == METRICS[result.kpi.metric].label
+    return plain(_table()["metrics"][result.kpi.metric] if standard else result.kpi.label)
 
 
 def label(result: KpiResult, lang: Language) -> str:
-    """Return a KPI's name; a measure's standard name is translated, an agreed wording stays as it is."""
-    name = result.kpi.label
-    if lang == "en" and name == METRICS[result.kpi.metric].label:
-        name = _table()["metrics"][result.kpi.metric]
-    return plain(words(lang)["difference"].format(label=name) if result.kpi.role == "guardrail" else name)
+    """Return a KPI's name as a table shows it: that of a guardrail says that it is a difference."""
+    named = name(result, lang)
+    return str(words(lang)["difference"].format(label=named)) if result.kpi.role == "guardrail" else named
 
 
 def measured(result: KpiResult, value: float | None, lang: Language, *, signed: bool = False) -> str:
@@ -87,11 +106,22 @@ def moment(text: str, lang: Language) -> str:
     return str(words(lang)["moment"].format(datetime.fromisoformat(text).astimezone(_JST)))
 
 
+def day(text: str, lang: Language) -> str:
+    """Write an ISO day, or the day that an ISO instant falls on in Japan."""
+    at = datetime.fromisoformat(text)
+    return str(words(lang)["date"].format(at.astimezone(_JST) if at.tzinfo else at))
+
+
 def _unit(result: KpiResult, difference: bool) -> str:
     kind = METRICS[result.kpi.metric].kind
-    return "points" if difference and kind == "share" else "yen" if kind == "yen_per_right" else kind
+    unit = {"yen_per_right": "yen", "judged": "share"}.get(kind, kind)
+    return "points" if difference and unit == "share" else unit
 
 
 @cache
 def _table() -> dict[str, dict[str, Any]]:
-    return tomllib.loads((Path(__file__).parent / "templates" / "words.toml").read_text(encoding="utf-8"))
+    merged: dict[str, dict[str, Any]] = {}
+    for file in sorted((Path(__file__).parent / "templates" / "words").glob("*.toml")):
+        for name, entries in tomllib.loads(file.read_text(encoding="utf-8")).items():
+            merged.setdefault(name, {}).update(entries)
+    return merged

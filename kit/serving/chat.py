@@ -4,23 +4,25 @@
 A failure says in ``state`` whose doing it was (DESIGN §5); so does a reply that came but is no success.
 """
 
-import asyncio
 import dataclasses
 import os
 import re
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from kit import prices, settings, views
 from kit.errors import ParameterError, ServerError, SettingsError
+from kit.records import State
 from kit.serving import replies
 from kit.serving.replies import Reply
-from kit.serving.wire import CONNECT_S, ChatError, Wire, failure
+from kit.serving.wire import CONNECT_S, PASSED, ChatError, Wire, swapped
 from kit.trust import egress
 
+_T = TypeVar("_T")
 __all__ = ["Chat", "ChatError", "Options", "Reply", "Stream", "connect"]
 
 
@@ -156,8 +158,13 @@ class Chat:
         Raises:
             ChatError: The request failed; ``state`` says whose doing it was.
             UnreachableError: There is no server to ask.
+            SwappedError: Another model answered than before, or than was asked.
         """
-        return self._wire.wait(self._wire.submit(self._ask(prompt, Options(**options))))
+        return self.run(self._ask(prompt, Options(**options)))
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Wait for a coroutine that uses ``ask_async``, in any thread that has no loop to hold up."""
+        return self._wire.wait(self._wire.submit(work))
 
     async def ask_async(self, prompt: str, *, show: Callable[[str], object] | None = None, **options: Any) -> Reply:
         """Ask like ``ask`` in any event loop, as many at once as you like.
@@ -167,7 +174,20 @@ class Chat:
             show: Asks for a stream and is told each piece of the text, in another thread, as soon as it comes.
             **options: See ``Options``.
         """
-        return await asyncio.wrap_future(self._wire.submit(self._ask(prompt, Options(**options), show)))
+        return await self._wire.run(self._ask(prompt, Options(**options), show))
+
+    def here(self) -> AbstractAsyncContextManager[None]:
+        """Let ``ask_async`` work on the running loop itself while this is open: a fifth faster with many in flight."""
+        return self._wire.here()
+
+    async def queue(self) -> tuple[int, int] | None:
+        """Return how many requests a vLLM server works on and how many wait; None where it does not tell.
+
+        To be called on a loop that ``here`` is open on.
+        """
+        told = re.findall(rb"(?m)^vllm:num_requests_(running|waiting)(?:\{.*\})? ([0-9.e+]+)$", await self._wire.metrics())
+        counts = {name: sum(int(float(number)) for of, number in told if of == name) for name, _ in told}
+        return (counts[b"running"], counts[b"waiting"]) if len(counts) == 2 else None
 
     def stream(self, prompt: str, **options: Any) -> "Stream":
         """Ask like ``ask``, but for a loop over the pieces of the text as they are written."""
@@ -184,11 +204,12 @@ class Chat:
             return replies.read(merged.whole() if merged else data, options.fits)
 
         take = merged.take if merged else None
-        reply = await self._wire.request("/chat/completions", body, self.timeout_s, read, take)
+        reply, attempts = await self._wire.request("/chat/completions", body, self.timeout_s, read, take)
         self._check_identity(asked, reply)
         seconds = time.perf_counter() - begun
         yen = self._prices.call(seconds, reply.prompt_tokens, reply.completion_tokens)
-        return dataclasses.replace(reply, seconds=seconds, yen=yen)
+        first: State | Literal[""] = PASSED if attempts > 1 else ""
+        return dataclasses.replace(reply, seconds=seconds, yen=yen, attempts=attempts, first_state=first)
 
     def _check_identity(self, name: str, reply: Reply) -> None:
         """Refuse a reply of another model; one that was swapped under its name is told by the fingerprint.
@@ -199,7 +220,7 @@ class Chat:
         asked, answered = (name, self._fingerprint), (reply.model, reply.fingerprint)
         if asked != answered:
             names = [" ".join(filter(None, pair)) or "名前なし" for pair in (asked, answered)]
-            raise failure("swapped", f"モデル「{names[0]}」に質問しましたが、「{names[1]}」が回答しました。")
+            raise swapped(f"モデル「{names[0]}」に質問しましたが、「{names[1]}」が回答しました。")
 
     def served(self) -> tuple[str, ...]:
         """Return the names of the models the server serves, LoRA adapters included."""
@@ -207,7 +228,7 @@ class Chat:
 
     def _served(self) -> "dict[str, _Served]":
         work = self._wire.request("/models", None, min(self.timeout_s, CONNECT_S), _models)
-        return self._wire.wait(self._wire.submit(work))
+        return self.run(work)[0]
 
     def close(self) -> None:
         """Close all connections and stop the thread; requests under way fail."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from kit import views
 from kit.records import State
@@ -44,6 +44,8 @@ class Reply(Choice):
         fingerprint: What the server says of its model and settings; "" where it says nothing.
         seconds: From asking to the whole reply, retries included.
         yen: What ``seconds`` and the tokens cost by the price table.
+        attempts: Times that it was tried.
+        first_state: How the first try ended, where it was not the last one; "" otherwise.
     """
 
     others: tuple[Choice, ...]
@@ -55,6 +57,8 @@ class Reply(Choice):
     fingerprint: str
     seconds: float = 0.0
     yen: float = 0.0
+    attempts: int = 1
+    first_state: State | Literal[""] = ""
 
     @property
     def parsed(self) -> Any:

@@ -12,16 +12,19 @@ import random
 import re
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import suppress
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, suppress
 from queue import SimpleQueue
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import aiohttp
 from aiohttp import http_exceptions
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 
-from kit.errors import ServerError, UnreachableError, reason
+from kit.errors import ServerError, SwappedError, UnreachableError, reason
 from kit.records import State
 from kit.trust import egress
 
@@ -58,12 +61,10 @@ _ADVICE = {
         "サーバーが対応しない指定か、範囲外の値があります。",
         "指定（schema、regex、n、temperature、logprobs など）を確かめてください。",
     ),
-    "swapped": (
-        "途中でモデルが入れ替えられたか、サーバーの設定が変わりました。",
-        "モデルを固定し、kit.connect(…) からやり直してください。ここまでの測定とは混ぜられません。",
-    ),
 }
 _OWN_DOING: dict[str, State] = {"late": "timeout", "request": "model_error", "long": "model_error"}
+PASSED: State = "infrastructure_error"
+"""How a try ended whose trouble may pass: all that is tried again is of this kind."""
 _PASSING = ("lost", "unreadable", "server")
 """Kinds that the next try may be spared; a wrong key, path or certificate stays wrong."""
 
@@ -77,7 +78,14 @@ class ChatError(ServerError):
         remedy: What to do next.
         state: ``timeout`` and ``model_error`` are the candidate's own doing, ``infrastructure_error`` is not.
         passing: Whether the same request may succeed a moment later.
+
+    Attributes:
+        attempts: Times that it was tried.
+        first_state: How the first try ended, where it was not the last one; "" otherwise.
     """
+
+    attempts = 1
+    first_state: State | Literal[""] = ""
 
     def __init__(
         self, what: str, cause: str, remedy: str, state: State = "infrastructure_error", passing: bool = False
@@ -92,6 +100,8 @@ class Wire:
     def __init__(self, destination: egress.Destination, key: str) -> None:
         self._destination, self._key = destination, key
         self._lock, self._closed = threading.Lock(), False
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self._last: weakref.WeakKeyDictionary[ResponseHandler, bytes] = weakref.WeakKeyDictionary()
         self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), name="kit-chat", daemon=True)
         self._thread.start()
@@ -99,11 +109,30 @@ class Wire:
 
     async def _live(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with open_session(self._destination, self._key) as self._session:
+        async with self.here():
             self._started.set_result(None)
             await self._stop.wait()
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 task.cancel()
+
+    @asynccontextmanager
+    async def here(self) -> AsyncGenerator[None]:
+        """Open a session on the running loop: what is asked from it meanwhile needs no second thread."""
+        loop = asyncio.get_running_loop()
+        async with open_session(self._destination, self._key, response_class=_Response) as self._sessions[loop]:
+            try:
+                yield
+            finally:
+                del self._sessions[loop]
+
+    async def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Await a coroutine on the running loop where it has a session, else on the wire's own."""
+        if asyncio.get_running_loop() not in self._sessions:
+            return await asyncio.wrap_future(self.submit(work))
+        if self._closed:
+            work.close()
+            raise failure("closed", _CLOSED)
+        return await work
 
     def close(self) -> None:
         """Drop the requests under way, close the session and end the thread; safe to call again."""
@@ -161,8 +190,8 @@ class Wire:
 
     async def request(
         self, path: str, body: Body, timeout_s: float, read: Callable[[Any], _T], take: Take | None = None
-    ) -> _T:
-        """Send one request, and again while the trouble may pass.
+    ) -> tuple[_T, int]:
+        """Send one request, and again while the trouble may pass; return the result and how often it was tried.
 
         Args:
             path: Where to, below the base URL.
@@ -186,27 +215,32 @@ class Wire:
             if tried:
                 await asyncio.sleep(_BACKOFF_S * 2 ** (tried - 1) * random.uniform(0.5, 1.5))
             try:
-                return await self._once(path, body, timeout_s, read, take and taking)
+                return await self._once(path, body, timeout_s, read, take and taking), tried + 1
             except UnreachableError as trouble:
                 troubles.append(trouble)
             except ChatError as trouble:
                 if begun or not trouble.passing:
+                    trouble.attempts, trouble.first_state = tried + 1, PASSED if tried else ""
                     raise
                 troubles.append(trouble)
         # A request that broke off and then found nobody was asked once: that is what became of it.
-        raise min(troubles, key=lambda trouble: isinstance(trouble, UnreachableError))
+        worst = min(troubles, key=lambda trouble: isinstance(trouble, UnreachableError))
+        if isinstance(worst, ChatError):
+            worst.attempts, worst.first_state = RETRIES + 1, PASSED if RETRIES else ""
+        raise worst
 
     async def _once(self, path: str, body: Body, timeout_s: float, read: Callable[[Any], _T], take: Take | None) -> _T:
         url, method = self._destination.url, "GET" if body is None else "POST"
         limit = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s / 2, CONNECT_S))
         try:
-            async with self._session.request(
+            async with self._sessions[asyncio.get_running_loop()].request(
                 method, url + path, json=body, timeout=limit, allow_redirects=False
             ) as response:
                 if take and response.status == 200:
                     content = await _stream(response.content, take, url)
                 else:
                     content = await response.read()
+                    self._require_new(content, cast(_Response, response).came_by, url)
         except _UNCONNECTED as trouble:
             raise _lost(url, trouble) from trouble
         except TimeoutError as trouble:
@@ -221,6 +255,36 @@ class Wire:
             said = f"モデルサーバー {url} が HTTP {response.status} を返しました（{_words(content)}）。"
             raise failure(_kind(response.status, _words(content), (body or {}).get("model")), said, url)
         return _decode(content, read, url)
+
+    def _require_new(self, content: bytes, connection: ResponseHandler, url: str) -> None:
+        """Refuse what came by the same connection just before: sent twice, it would count as the next question's answer.
+
+        Replies have ids of their own: two that are equal to the byte are one.
+        """
+        if b'"id"' in content and b'"choices"' in content and self._last.get(connection) == content:
+            connection.close()  # whatever else comes there would be late by one question, too
+            raise failure("unreadable", f"モデルサーバー {url} が、前の質問への回答をもう一度送りました。", url)
+        self._last[connection] = content
+
+    async def metrics(self) -> bytes:
+        """Return what the server tells of itself at ``/metrics``; nothing where it does not."""
+        url, limit = self._destination.url.removesuffix("/v1") + "/metrics", aiohttp.ClientTimeout(total=CONNECT_S)
+        with suppress(*TROUBLES, OSError):
+            async with self._sessions[asyncio.get_running_loop()].get(
+                url, timeout=limit, allow_redirects=False
+            ) as response:
+                return await response.read() if response.status == 200 else b""
+        return b""
+
+
+class _Response(aiohttp.ClientResponse):
+    """A response that knows by which connection it came; aiohttp forgets that as soon as it has been read."""
+
+    came_by: ResponseHandler
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        self.came_by = cast(ResponseHandler, connection.protocol)
+        return await super().start(connection)
 
 
 def open_session(destination: egress.Destination, key: str, **options: Any) -> aiohttp.ClientSession:
@@ -310,3 +374,11 @@ def failure(kind: str, what: str, url: str = "") -> ChatError:
     cause, remedy = _ADVICE[kind]
     state = _OWN_DOING.get(kind, "infrastructure_error")
     return ChatError(what, cause, remedy.format(url=url), state, kind in _PASSING)
+
+
+def swapped(what: str) -> SwappedError:
+    """Make the error for another model's answer."""
+    return SwappedError(
+        what, "途中でモデルが入れ替えられたか、サーバーの設定が変わりました。",
+        "モデルを固定し、kit.connect(…) からやり直してください。ここまでの測定とは混ぜられません。",
+    )

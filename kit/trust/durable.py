@@ -2,9 +2,12 @@
 
 import dataclasses
 import fcntl
+import hashlib
 import json
 import math
 import os
+import secrets
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,13 +15,21 @@ from typing import Any
 from kit.errors import RunError, reason
 
 Record = dict[str, Any]
+_STORED = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 
 
 def canonical(value: Any) -> str:
     """Return the one spelling of a JSON value that hashes are taken of: sorted keys, no spaces, valid UTF-8."""
-    stored = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    stored = _STORED(value).encode("utf-8", "replace")
     # Through JSON and back, because lone surrogates and keys that are numbers do not come back as they went.
-    return json.dumps(json.loads(stored), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL(json.loads(stored))
+
+
+def digest_of(value: Any, without: str = "") -> str:
+    """Return the SHA-256 (64 hex digits) of a JSON value's one spelling; of an object without the named key."""
+    kept = {key: item for key, item in value.items() if key != without} if without else value
+    return hashlib.sha256(canonical(kept).encode()).hexdigest()
 
 
 def to_json(record: Any) -> Any:
@@ -27,46 +38,64 @@ def to_json(record: Any) -> Any:
     Args:
         record: A dataclass instance, or a tuple, list, dict or scalar that may hold some.
     """
-    if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        return {field.name: to_json(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    if record is None or isinstance(record, (str, int)):  # nearly all values are: asked first
+        return record
+    if isinstance(record, float):
+        return record if math.isfinite(record) else str(record)  # JSON has no inf and nan; float() reads the text back
     if isinstance(record, (list, tuple)):
         return [to_json(item) for item in record]
     if isinstance(record, dict):
         return {str(key): to_json(value) for key, value in record.items()}
-    if isinstance(record, Path):
-        return record.as_posix()
-    if isinstance(record, float) and not math.isfinite(record):
-        return str(record)  # JSON has no inf and nan; float() reads the text back
-    return record
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {name: to_json(getattr(record, name)) for name in record.__dataclass_fields__}
+    return record.as_posix() if isinstance(record, Path) else record
 
 
-def read(path: Path) -> list[Record]:
-    """Return all whole records; a torn last line was never acknowledged and is left out.
+def record(line: bytes) -> Record:
+    """Read one line; raises ValueError where ``append`` cannot have written it (twice the same key, NaN, a lone surrogate)."""
+    found = json.loads(line)
+    if not isinstance(found, dict) or canonical(found).encode() != line:
+        raise ValueError("not as it was written")
+    return found
+
+
+def read(path: Path, parse: Callable[[bytes], Record] = record) -> list[Record]:
+    """Return all whole records; a torn last line was never acknowledged and is left out, a whole one without its end counts.
+
+    Args:
+        path: The file; one that is absent holds none.
+        parse: What reads one line, and raises ValueError for one that is not as it was written.
 
     Raises:
-        RunError: A line is not a JSON object.
+        RunError: A line is not a JSON object, or does not end in LF alone.
     """
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    return _records(path, content[: content.rfind(b"\n") + 1])
+    return _records(path, path.read_bytes(), parse)[0] if path.exists() else []
 
 
-def _records(path: Path, content: bytes) -> list[Record]:
-    """Read whole lines; one that ``append`` cannot have written (twice the same key, NaN, a lone surrogate) is refused."""
+def _records(path: Path, content: bytes, parse: Callable[[bytes], Record]) -> tuple[list[Record], bytes]:
+    """Return the records and what is left of a torn last line."""
     records = []
-    for number, line in enumerate(content.splitlines(), 1):
+    *lines, rest = content.split(b"\n")
+    for number, line in enumerate([*lines, rest] if rest else lines, 1):
         try:
-            record = json.loads(line)
-            if not isinstance(record, dict) or canonical(record).encode() != line:
-                raise ValueError("not as it was written")
+            records.append(parse(line))
         except (ValueError, RecursionError) as error:
+            if number > len(lines) and _is_torn(rest):
+                return records, rest
+            changed = "改行が LF から CRLF か CR に変わっています。" if b"\r" in line else ""
             raise RunError(
-                f"{path} の {number} 行目を読めません。", "ファイルが手で書き換えられたか、ディスクの故障で壊れています。",
+                f"{path} の {number} 行目を読めません。{changed}", "ファイルが手で書き換えられたか、ディスクの故障で壊れています。",
                 "バックアップから戻してください。なければ、このファイルを保管したうえで、新しい実行としてやり直してください。",
             ) from error
-        records.append(record)
-    return records
+    return records, b""
+
+
+def _is_torn(rest: bytes) -> bool:
+    """Whether a stop can have left this of one line: it holds no other line end, and no object that is whole already."""
+    with suppress(ValueError, RecursionError):
+        json.JSONDecoder().raw_decode(rest.decode(errors="replace"))
+        return False
+    return b"\r" not in rest
 
 
 class JsonLines(AbstractContextManager["JsonLines"]):
@@ -74,18 +103,19 @@ class JsonLines(AbstractContextManager["JsonLines"]):
 
     Attributes:
         records: What the file held when it was opened.
-        torn: Whether a kill or a full disk had left a torn last line, which was cut off.
+        torn: Whether a kill or a full disk had left a torn last line, which the next ``append`` cuts off.
 
     Args:
         path: The file; made, with its folder, where absent.
         wait: Wait for another writer to finish instead of refusing.
+        parse: What reads one line (see ``read``).
 
     Raises:
         RunError: The file cannot be opened, a line of it is not a JSON object, or another process is writing it and
             ``wait`` is false.
     """
 
-    def __init__(self, path: Path, *, wait: bool = True) -> None:
+    def __init__(self, path: Path, *, wait: bool = True, parse: Callable[[bytes], Record] = record) -> None:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,9 +128,9 @@ class JsonLines(AbstractContextManager["JsonLines"]):
             sync_folder(path.parent)
             self._file.seek(0)
             content = self._file.readall()
-            self._end = content.rfind(b"\n") + 1
-            self.torn = self._end < len(content)
-            self.records = _records(path, content[: self._end])
+            self.records, rest = _records(path, content, parse)
+            self.torn, self._end = rest != b"", len(content) - len(rest)
+            self._gap = "" if content[: self._end].endswith(b"\n") or not self._end else "\n"
         except BaseException as error:
             self._file.close()
             if not isinstance(error, BlockingIOError):
@@ -110,10 +140,10 @@ class JsonLines(AbstractContextManager["JsonLines"]):
                 "そちらの終了を待つか、止めてから、もう一度実行してください。",
             ) from error
 
-    def append(self, record: Record) -> None:
-        """Write one record and wait until it is on disk; on a full disk nothing of it stays."""
-        line = (canonical(record) + "\n").encode()
-        rest = line
+    def append(self, *records: Record) -> None:
+        """Write records and wait, once, until all are on disk; on a full disk nothing of them stays."""
+        lines = "".join([self._gap, *(canonical(record) + "\n" for record in records)]).encode()
+        rest = lines
         try:
             self._file.truncate(self._end)
             while rest:
@@ -123,7 +153,7 @@ class JsonLines(AbstractContextManager["JsonLines"]):
             with suppress(OSError):
                 self._file.truncate(self._end)
             raise unwritable(self._path, error) from error
-        self._end += len(line)
+        self._end, self._gap = self._end + len(lines), ""
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
@@ -139,25 +169,27 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a whole file so that a reader sees the old content or the new, never a torn one.
+    """Write a whole file so that a reader sees the old content or the new, never a torn one; of several writers the last wins.
 
     Raises:
         RunError: The disk is full or the folder cannot be written.
     """
     data = content.encode("utf-8", "replace") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.tmp")
+    # A name of its own for each writer. Not from tempfile, whose files only their owner may read.
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise unwritable(path, error) from error
+    finally:
+        with suppress(OSError):  # gone where all went well
+            temporary.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> RunError:

@@ -1,19 +1,38 @@
-"""The seal: criteria become fixed by writing their hash to the ledger before the first sample."""
+"""The seal: criteria become fixed by writing their hash to the ledger before the first sample; approvers may sign it."""
 
-import hashlib
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from kit import settings
 from kit.errors import SealError
 from kit.records import Criteria, Seal
-from kit.trust import ledger
-from kit.trust.durable import canonical, to_json
+from kit.trust import ledger, signing
+from kit.trust.durable import digest_of, to_json
+
+APPROVAL = "approval"
+"""Kind of the entries in which an approver signs a seal."""
+_JAPAN = ZoneInfo("Asia/Tokyo")
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One approver's signature under a seal, verified. Whose key it is, a fingerprint on paper says."""
+
+    name: str
+    key: str
+    """Fingerprint (SHA-256) of the approver's public key."""
+    at: str
+    """UTC, ISO 8601."""
 
 
 def today() -> str:
-    """Return today's ISO date in the time zone of this machine: the one a deadline is meant in."""
-    return datetime.now().astimezone().date().isoformat()
+    """Return today's ISO date in Japan, where a deadline is meant, whatever time zone this machine is set to."""
+    return datetime.now(_JAPAN).date().isoformat()
 
 
 def fingerprint(criteria: Criteria) -> str:
@@ -21,8 +40,7 @@ def fingerprint(criteria: Criteria) -> str:
 
     It covers the criteria's text and every value read from it, for it is by the values that a run is judged.
     """
-    covered = {name: value for name, value in to_json(criteria).items() if name != "cases_name"}
-    return hashlib.sha256(canonical(covered).encode()).hexdigest()
+    return digest_of(to_json(criteria), "cases_name")
 
 
 def seal(criteria: Criteria, path: Path | None = None) -> Seal:
@@ -33,7 +51,7 @@ def seal(criteria: Criteria, path: Path | None = None) -> Seal:
         path: The ledger file; by default the one beside the runs.
 
     Returns:
-        The seal; ``parent`` names the last seal that shares a question with these criteria, if there is one.
+        The seal; ``parent`` names the last seal of the criteria's lineage, if there is one.
 
     Raises:
         SealError: The deadline of criteria not sealed so far has passed; nothing is written.
@@ -42,7 +60,7 @@ def seal(criteria: Criteria, path: Path | None = None) -> Seal:
     path = path or settings.load().runs / ledger.NAME
     digest = fingerprint(criteria)
     parent = ""
-    for entry in sharing(criteria, path):
+    for entry in lineage(criteria, path):
         if entry.content["sha256"] == digest:
             return Seal(criteria, digest, entry.sequence, entry.at, entry.content["parent"])
         parent = entry.content["sha256"]
@@ -56,7 +74,7 @@ def seal(criteria: Criteria, path: Path | None = None) -> Seal:
         "title": criteria.title, "sha256": digest, "parent": parent, "cases_sha256": criteria.cases_sha256,
         "metrics_sha256": criteria.metrics_sha256, "questions": criteria.questions,
     }  # fmt: skip
-    written = ledger.append(path, "seal", agreed)
+    written = ledger.append(path, "seal", agreed, once=True)
     return Seal(criteria, digest, written.sequence, written.at, parent)
 
 
@@ -64,6 +82,67 @@ def sharing(criteria: Criteria, path: Path) -> list[ledger.Entry]:
     """Return the ledger's seals that share a question with the criteria, oldest first, whatever their title."""
     asked = {*criteria.questions}
     return [entry for entry in ledger.find(path, "seal") if not asked.isdisjoint(entry.content.get("questions", ()))]
+
+
+def lineage(criteria: Criteria, path: Path) -> list[ledger.Entry]:
+    """Return the seals these criteria descend from or led to, their own among them, oldest first.
+
+    A seal belongs to them that shares a question with one of them, has the title of one (NFKC, blanks squeezed), cites
+    one as its parent, or is cited by one: what was amended step by step stays one agreement, even if the last step
+    shares no question with the first, and new questions under the old title are no new PoC.
+    """
+    rest, family = ledger.find(path, "seal"), list[ledger.Entry]()
+    known = _marks({"title": criteria.title, "questions": criteria.questions, "sha256": fingerprint(criteria)})
+    while kin := [entry for entry in rest if known & _marks(entry.content)]:
+        family += kin
+        rest = [entry for entry in rest if entry not in kin]
+        known = known.union(*(_marks(entry.content) for entry in kin))
+    return sorted(family, key=lambda entry: entry.sequence)
+
+
+def _marks(content: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return what makes two seals kin where they have one of it in common."""
+    title = " ".join(unicodedata.normalize("NFKC", content["title"]).split())
+    named = {("title", title), ("seal", content["sha256"]), ("seal", content.get("parent", ""))}
+    return {("question", question) for question in content.get("questions", ())} | {mark for mark in named if mark[1]}
+
+
+def approve(criteria: Criteria, name: str, key: Path, path: Path) -> Approval:
+    """Sign the seal of these criteria as one of their approvers; signing again with the same key changes nothing.
+
+    Args:
+        criteria: The sealed criteria.
+        name: The approver, as written in the criteria.
+        key: The approver's private key (``signing.make_key``).
+        path: The ledger file.
+
+    Raises:
+        SealError: The criteria are not sealed, or do not name this approver.
+        DataError: The key cannot be used.
+        LedgerError: The ledger's chain is broken.
+    """
+    digest = fingerprint(criteria)
+    if name not in criteria.approvers:
+        raise SealError(
+            f"「{name}」は、この判定基準の承認者ではないため、署名を記録しません。",
+            f"criteria.yaml の approvers にある承認者: {'、'.join(criteria.approvers) or 'なし'}",
+            "--as に、criteria.yaml に書いたとおりの名前を指定してください。承認者を変えるなら、直してから封印し直します。",
+        )
+    if not ledger.find(path, "seal", sha256=digest):
+        raise SealError(
+            "この判定基準は、まだ封印されていません。署名できません。", "封印の前か、封印したあとで基準や質問が変わっています。",
+            "`kit seal フォルダ` で封印してから、もう一度署名してください。",
+        )
+    signed = signing.sign({"seal": digest, "name": name}, signing.read_key(key))
+    known = ledger.find(path, APPROVAL, **signed)  # Ed25519 signs the same text in the same way
+    entry = known[0] if known else ledger.append(path, APPROVAL, signed)
+    return Approval(name, signed["key"], entry.at)
+
+
+def approvals(path: Path, sha256: str) -> tuple[Approval, ...]:
+    """Return the verified approvals of a seal, oldest first; what does not verify counts as none (``kit audit`` tells it)."""
+    given = [e for e in ledger.find(path, APPROVAL, seal=sha256) if signing.stands(e.content)]
+    return tuple(Approval(entry.content["name"], entry.content["key"], entry.at) for entry in given)
 
 
 def require(criteria: Criteria, run: str, path: Path) -> Seal:
@@ -90,7 +169,7 @@ def require(criteria: Criteria, run: str, path: Path) -> Seal:
     in_time = seals and seals[0].sequence < starts[0].sequence
     if not in_time or starts[0].content["seal"] != digest:
         raise SealError(
-            f"実行 {run} は、この判定基準を封印したあとに、その封印で始まったものではありません。判定できません。",
+            f"TAMPERED: 実行 {run} は、この判定基準を封印したあとに、その封印で始まったものではありません。判定できません。",
             "封印せずに実行したか、実行のあとで判定基準・質問・指標の計算方法のどれかが変わったか、差し替えられています。",
             "元の判定基準に戻すか、`kit seal フォルダ` で封印してから、新しい実行としてやり直してください。",
         )

@@ -26,7 +26,7 @@ from tests.bench.squad import read
 import kit
 from kit.answering.adaptive import DEEP, OTHER_WORDS, REMAINDER, Adaptive
 from kit.answering.extractive import Calibration
-from kit.evaluation.metrics import contains
+from kit.evaluation.matching import contains
 from kit.knowledge import japanese
 from kit.knowledge.ranking import margin
 from kit.records import Block, Document, Place

@@ -18,7 +18,7 @@ import time
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from tests.bench.serving import instant_server
+from tests.bench.instant import instant
 
 LETTERS = [20, 4_000, 60_000]
 """Lengths of the question: a short one, one with documents, and close to what a body may hold."""
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--json", action="store_true", help="one line")
     options = parser.parse_args()
-    with instant_server() as url, open_gateway(url) as (shared, key):
+    with instant() as url, open_gateway(url) as (shared, key):
         lines = [http.client.HTTPConnection(urlsplit(each).netloc, timeout=30) for each in (url, shared)]
         rows = [measure(*lines, key, letters, options.pairs) for letters in LETTERS]
         for line in lines:

@@ -29,7 +29,7 @@ from scipy.stats import mannwhitneyu
 import kit
 from kit.answering.extractive import SHIPPED, Calibration, Signs, find
 from kit.evaluation.cases import read_squad
-from kit.evaluation.metrics import character_f1, contains, exact_match
+from kit.evaluation.matching import character_f1, contains, exact_match
 from kit.records import Block, Document, Place
 
 JAQUAD = Calibration(0.0, 1.0, 0.0, "JaQuAD")

@@ -32,6 +32,7 @@ import aiohttp
 
 from kit.serving import load, server
 from kit.serving.chat import Chat, connect
+from tests.bench.instant import instant
 
 ROOT = Path(__file__).parents[2]
 LEVELS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
@@ -52,37 +53,6 @@ for line in sys.stdin:
     answers.write(json.dumps(asyncio.run(serve.main_async(parser.parse_args(arguments)))) + "\\n")
     answers.flush()
 """
-
-INSTANT = """
-from aiohttp import web
-
-ANSWER = (
-    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"tiny","choices":[{"index":0,"message":'
-    b'{"role":"assistant","content":"yes","reasoning":null},"logprobs":null,"finish_reason":"stop"}],'
-    b'"system_fingerprint":"vllm-0.32.0-abc","usage":{"prompt_tokens":12,"total_tokens":15,"completion_tokens":3}}'
-)
-
-async def complete(request):
-    await request.read()
-    return web.Response(body=ANSWER, content_type="application/json")
-
-async def models(request):
-    return web.json_response({"data": [{"id": "tiny"}]})
-
-async def start():
-    import asyncio
-    app = web.Application()
-    app.add_routes([web.post("/v1/chat/completions", complete), web.get("/v1/models", models)])
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(runner.addresses[0][1], flush=True)
-    await asyncio.Event().wait()
-
-import asyncio
-asyncio.run(start())
-"""
-
 
 # --- against a server
 
@@ -248,22 +218,10 @@ def per_second(number: int, run) -> float:
     return number / (time.perf_counter() - begun)
 
 
-@contextlib.contextmanager
-def instant_server():
-    """Address of a server in a process of its own that answers every chat request at once."""
-    child = subprocess.Popen([sys.executable, "-c", INSTANT], stdout=subprocess.PIPE, text=True)
-    try:
-        yield f"http://127.0.0.1:{int(child.stdout.readline())}/v1"
-    finally:
-        child.terminate()
-        child.wait()
-        child.stdout.close()
-
-
 def the_client(options: argparse.Namespace) -> dict:
     """Requests per second against a server that answers at once: bare aiohttp, ``ask_async``, ``ask`` in threads."""
     number, at_once = options.requests, 64
-    with instant_server() as url:
+    with instant() as url:
         body = {"model": "tiny", "messages": [{"role": "user", "content": "?"}], "max_tokens": 512}
 
         async def bare() -> None:
