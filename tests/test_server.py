@@ -275,7 +275,7 @@ def _listening(where):
 @pytest.mark.notebooks
 @pytest.mark.timeout(900)
 def test_a_poc_whose_server_is_killed_goes_on_with_the_same_command(vllm_python, tiny_model, tmp_path):
-    small_project(tmp_path / "総務 PoC", repeat=1)
+    small_project(tmp_path / "総務 PoC", repeat=4)  # more samples than one write to the journal holds, on any machine
     command = [sys.executable, "-m", "kit", "poc", "総務 PoC", "--model", str(tiny_model)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     how = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -285,8 +285,12 @@ def test_a_poc_whose_server_is_killed_goes_on_with_the_same_command(vllm_python,
         time.sleep(0.02)
     server = json.loads((tmp_path / "runs" / "servers" / "server.json").read_bytes())
     family = psutil.Process(process.pid).children(recursive=True)
+    (kernel,) = (one for one in family if "ipykernel_launcher" in one.cmdline())
+    kernel.suspend()  # looking takes longer than a fast machine needs for the rest of the run
     opened = {f"{one.pid} {' '.join(one.cmdline())}": _listening(one) for one in family}
+    measured = journal.read_bytes()
     os.kill(server["pid"], signal.SIGKILL)
+    kernel.resume()
     shown, told = process.communicate(timeout=60)
 
     # What listens is declared in DECISIONS.md: the server's port, the ports of vLLM's worker, one pipe of the kernel.
@@ -309,8 +313,9 @@ def test_a_poc_whose_server_is_killed_goes_on_with_the_same_command(vllm_python,
     assert remedy.endswith(f"/kit poc '総務 PoC' --model {tiny_model}") and "Traceback" not in told
     before = journal.read_bytes()
     states = [json.loads(line)["state"] for line in before.splitlines()]
-    assert 4 <= len(states) < 16 and states.count("infrastructure_error") <= 1
-    assert f"測定済みの {len(states)} / 16 件" in what
+    assert 4 <= len(states) < 64 and before.startswith(measured)
+    assert "infrastructure_error" not in states[: measured.count(b"\n")]  # what broke off with the server, came after
+    assert f"測定済みの {len(states)} / 64 件" in what
 
     again = subprocess.run(command, **how, check=False)
     assert again.returncode == 0, again.stderr
@@ -319,7 +324,7 @@ def test_a_poc_whose_server_is_killed_goes_on_with_the_same_command(vllm_python,
     assert again.stdout.startswith(("DECISION: NO-GO ", "DECISION: EXTEND "))
     assert journal.read_bytes().startswith(before)
     samples = [(row["case"], row["arm"]) for row in map(json.loads, journal.read_bytes().splitlines())]
-    assert len(set(samples)) == len(samples) == 16
+    assert len(set(samples)) == len(samples) == 64
 
 
 def test_an_unknown_model_names_what_is_served(vllm_url):
