@@ -9,6 +9,7 @@ from scipy.stats import binom, binomtest, quantile_test, ttest_1samp
 
 from kit.evaluation.statistics import (
     MANY,
+    PAIRED_ALPHA,
     amount_bounds,
     holm_rejects,
     limit_bounds,
@@ -209,11 +210,12 @@ def test_an_arm_worse_by_the_margin_passes_at_most_alpha_of_the_time(margin, n, 
 
 def test_other_differences_have_the_wider_bounds_of_t_and_of_a_mean_and_leave_room_for_losses_not_drawn():
     first, second = np.random.default_rng(0).random((2, 40))
-    low, high = mean_bounds((second - first + 1) / 2, A)
-    plain = ttest_1samp(second - first, 0).confidence_interval(1 - 2 * A)
+    alpha = PAIRED_ALPHA * A
+    low, high = mean_bounds((second - first + 1) / 2, alpha)
+    plain = ttest_1samp(second - first, 0).confidence_interval(1 - 2 * alpha)
     assert paired_difference_bounds(first, second, A) == near(min(plain.low, 2 * low - 1), max(plain.high, 2 * high - 1))
     slightly = paired_difference_bounds([0.9] * 58, [0.9, 0.91] * 29, A)[0]
-    assert slightly == near(0.005 - (1 - A ** (1 / 58)) * 1.005)
+    assert slightly == near(0.005 - (1 - alpha ** (1 / 58)) * 1.005)
 
 
 @pytest.mark.parametrize(("gains", "losses"), [(0, 0), (0, 2), (3, 0), (20, 0)])

@@ -200,7 +200,7 @@ def guardrail_chance(n: int, margin: float, discordance: float, alpha: float) ->
     for count in differing[chance > 1e-9]:
         losses = np.arange(count + 1)
         gains = count - losses
-        passed = statistics.tango_score(gains, losses, n, -margin) >= norm.isf(statistics.TANGO_ALPHA * alpha)
+        passed = statistics.tango_score(gains, losses, n, -margin) >= norm.isf(statistics.PAIRED_ALPHA * alpha)
         worst = np.array([gain > 0 or statistics.share_bounds(loss, n, alpha)[1] <= margin for gain, loss in zip(gains, losses, strict=True)])
         held += float(chance[count] * (binom.pmf(losses, count, 0.5) @ (passed & worst)))
     return held

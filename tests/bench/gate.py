@@ -305,7 +305,7 @@ def guardrails(short: bool) -> Iterator[Check]:
         near = far(lowered - weak, -0.05)
         held_too_often = sum(statistics.paired_difference_bounds(a, b, ALPHA)[0] >= -0.05 for a, b in zip(weak[near], lowered[near], strict=True))
         yield f"false_go_guardrail_mean_n{n}", held_too_often / runs, limit(runs)
-    for n, losing in ((59, 0.055),) if short else ((59, 0.055), (100, 0.055), (200, 0.055), (100, 0.105), (300, 0.025)):
+    for n, losing in ((59, 0.055),) if short else ((59, 0.055), (100, 0.055), (200, 0.055), (100, 0.105), (150, 0.05), (300, 0.025), (300, 0.05), (500, 0.015)):
         drawn = random.random((runs, n))
         losses = (drawn < losing).sum(axis=1)
         gains = ((drawn >= losing) & (drawn < losing + 0.5)).sum(axis=1)
