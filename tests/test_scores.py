@@ -10,8 +10,7 @@ from kit.errors import DataError, RunError, SealError
 from kit.evaluation import scores
 from kit.evaluation.evaluate import evaluate
 from kit.evaluation.scores import Score
-from kit.evaluation.scoring_sheet import DEFAULTS, METRIC, draw, write_sheet
-from kit.evaluation.time_sheet import write_times
+from kit.evaluation.scoring_sheet import DEFAULTS, METRIC, draw, write_sheet, write_times
 from kit.records import Kpi
 from kit.trust import ledger
 from kit.trust.durable import canonical, to_json

@@ -45,7 +45,7 @@ HOMES = {
     "ipywidgets": {"interface/widgets.py"},
     "matplotlib": {"reporting/charts.py"},
     "cryptography": {"trust/signing.py"},
-    "rapidfuzz": {"evaluation/matching.py", "evaluation/text_overlap.py", "evaluation/time_sheet.py"},
+    "rapidfuzz": {"evaluation/matching.py", "evaluation/scoring_sheet.py", "evaluation/text_overlap.py"},
     "sacrebleu": {"evaluation/text_overlap.py"},
     "jinja2": {"reporting/paper.py"},
     "typst": {"reporting/paper.py"},
