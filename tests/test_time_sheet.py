@@ -19,7 +19,7 @@ def _metrics(monkeypatch):
     """The metrics of these KPIs, where the registry has none yet."""
     for kpi in KPIS:
         if kpi.metric not in METRICS:
-            monkeypatch.setitem(METRICS, kpi.metric, Metric("", "mean", True, "", lambda case: True, lambda case, row: 0.0))
+            monkeypatch.setitem(METRICS, kpi.metric, Metric("", "mean", lambda case: True, lambda case, row: 0.0))
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from kit.evaluation import designs, statistics
-from kit.evaluation.figures import show
 from kit.evaluation.metrics import METRICS, Metric, measure
 from kit.records import OPEN_STATES, Case, Criteria, Kpi, KpiResult, Outcome, Row
 
@@ -309,9 +308,9 @@ def _verdict(kpi: Kpi, n: int, low: float, high: float, missed: bool) -> tuple[O
     up = metric.higher_is_better
     (near, worst), (far, best) = (("下限", low), ("上限", high)) if up else (("上限", high), ("下限", low))
     if worst >= kpi.bar if up else worst <= kpi.bar:
-        return "GO", f"区間の{near}{show(metric, worst)}が基準を満たす"
+        return "GO", f"区間の{near}{metric.show(worst)}が基準を満たす"
     if missed:
-        return "NO-GO", f"区間の{far}{show(metric, best)}でも基準{'に届かない' if up else 'を超える'}"
+        return "NO-GO", f"区間の{far}{metric.show(best)}でも基準{'に届かない' if up else 'を超える'}"
     if not n and metric.scored_by != "kit":
         return "EXTEND", "採点がまだない（`kit score 実行フォルダ` で採点シートを作れます）"
     if metric.kind == "judged" and (low, high) == (0.0, 1.0):
@@ -322,7 +321,7 @@ def _verdict(kpi: Kpi, n: int, low: float, high: float, missed: bool) -> tuple[O
         return "EXTEND", f"質問が足りないか失敗が多いため区間の{near}が求められず、まだ決められない"
     if best < kpi.bar if up else best > kpi.bar:
         return "EXTEND", "区間は基準を外れるが、複数の基準を同時に見る分を割り引くと（Holm法）、まだ決められない"
-    return "EXTEND", f"区間の{near}{show(metric, worst)}が基準{'に届かず' if up else 'を超え'}、まだ決められない"
+    return "EXTEND", f"区間の{near}{metric.show(worst)}が基準{'に届かず' if up else 'を超え'}、まだ決められない"
 
 
 def _judge_guardrail(
@@ -344,9 +343,9 @@ def _judge_guardrail(
     high = _paired_bounds(weak, best, levels, alpha)[1]
     outcome: Outcome = "GO" if low >= -kpi.bar else "EXTEND"
     told = "にある" if outcome == "GO" else "を外れ、まだ決められない"
-    reason = f"比較対象との差の下限{show(metric, low, signed=True)}が許容範囲{told}"
+    reason = f"比較対象との差の下限{metric.show(low, signed=True)}が許容範囲{told}"
     if high < -kpi.bar:
-        reason = f"比較対象との差の上限{show(metric, high, signed=True)}でも許容範囲を外れ、安全条件を満たしていない"
+        reason = f"比較対象との差の上限{metric.show(high, signed=True)}でも許容範囲を外れ、安全条件を満たしていない"
     difference, beside = sum(worst) / n - sum(weak) / n, point(kpi.metric, baseline)
     return KpiResult(kpi, n, difference, low, high, beside, outcome, reason)
 
