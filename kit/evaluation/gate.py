@@ -189,14 +189,11 @@ def _levels(name: str, samples: Sequence[Sample]) -> list[list[str]]:
     return designs.groupings([s.group for s in samples if name in s.scores])[0]
 
 
-def _bounds(kpi: Kpi, alpha: float, samples: Sequence[Sample]) -> tuple[float, float, int]:
-    """Return (low, high, n): each bound from the case, worst or best, that moves it outward."""
-    at, n = _bounds_by_alpha(kpi, samples)
-    return *at(alpha), n
+def _bounds(kpi: Kpi, samples: Sequence[Sample]) -> tuple[Callable[[float], tuple[float, float]], int]:
+    """Return alpha → (low, high), and n: each bound from the case, worst or best, that moves it outward.
 
-
-def _bounds_by_alpha(kpi: Kpi, samples: Sequence[Sample]) -> tuple[Callable[[float], tuple[float, float]], int]:
-    """Return alpha → (low, high), and n: what does not hang on alpha is computed only once."""
+    What does not hang on alpha is computed only once.
+    """
     metric = METRICS[kpi.metric]
     sides = metric.higher_is_better, not metric.higher_is_better  # whether the upper bound is that of the best case
     found = [values(metric, kpi.metric, samples, best=best) for best in sides[::-1]]
@@ -265,7 +262,7 @@ def _p_value(kpi: Kpi, alpha: float, samples: Sequence[Sample], tests: int) -> f
     Holm accepts).
     """
     up = METRICS[kpi.metric].higher_is_better
-    bounds, n = _bounds_by_alpha(kpi, samples)
+    bounds, n = _bounds(kpi, samples)
 
     def misses(at: float) -> bool:
         low, high = bounds(at)
@@ -287,7 +284,8 @@ def _judge(
         return _judge_guardrail(kpi, alpha, candidate, baseline)
     value = point(kpi.metric, candidate)
     beside = point(kpi.metric, baseline) if baseline is not None else None
-    low, high, n = _bounds(kpi, alpha, candidate)
+    bounds, n = _bounds(kpi, candidate)
+    low, high = bounds(alpha)
     outcome, reason = _verdict(kpi, n, low, high, missed)
     needed = 0
     if outcome == "EXTEND" and METRICS[kpi.metric].kind == "share" and value is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kit.evaluation import matching, quantities, text_overlap, violations
+from kit.evaluation import matching, quantities, violations
 from kit.evaluation.matching import character_f1, contains, edit_similarity, exact_match, same_document, same_place
 from kit.records import Case, Evidence, Row
 
@@ -70,7 +70,7 @@ class Metric:
 
 CODE = (
     "designs.py", "gate.py", "looks.py", "matching.py", "metrics.py", "metrics.toml", "quantities.py", "statistics.py",
-    "text_overlap.py", "units.toml", "violations.py",
+    "units.toml", "violations.py",
 )  # fmt: skip
 """The files that scores and verdicts come from."""
 
@@ -210,10 +210,10 @@ _SCORES: dict[str, Callable[[Case, Row], float]] = {
     "exact_match": lambda c, r: exact_match(r.text, c.answers),
     "character_f1": lambda c, r: character_f1(r.text, c.answers),
     "edit_similarity": _likeness,
-    "rouge_1": lambda c, r: text_overlap.overlap(r.text, c.answers, "rouge_1"),
-    "rouge_2": lambda c, r: text_overlap.overlap(r.text, c.answers, "rouge_2"),
-    "rouge_l": lambda c, r: text_overlap.overlap(r.text, c.answers, "rouge_l"),
-    "bleu": lambda c, r: text_overlap.overlap(r.text, c.answers, "bleu"),
+    "rouge_1": lambda c, r: matching.overlap(r.text, c.answers, "rouge_1"),
+    "rouge_2": lambda c, r: matching.overlap(r.text, c.answers, "rouge_2"),
+    "rouge_l": lambda c, r: matching.overlap(r.text, c.answers, "rouge_l"),
+    "bleu": lambda c, r: matching.overlap(r.text, c.answers, "bleu"),
     "latency_p95": lambda c, r: r.seconds,
     "error_rate": lambda c, r: float(r.first != "answered"),
     "yen_per_right": right,
