@@ -6,7 +6,7 @@ import pytest
 from kit.errors import DataError
 from kit.evaluation import scores
 from kit.evaluation.metrics import METRICS, Metric
-from kit.evaluation.scoring_sheet import kept_share, read_sheet, write_times
+from kit.evaluation.scoring_sheet import METRIC, SHEETS, kept_share, read_sheet, write_times
 from kit.records import Kpi
 from tests.evaluations import RIGHT, Oracle, make_answer, make_cases, sealed_run
 
@@ -93,6 +93,10 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_kept(run):
     ):  # fmt: skip
         assert line in told
     assert set(final(run).values()) == {None}
+
+
+def test_what_is_measured_of_the_candidate_alone_can_guard_nothing():
+    assert {name for name, metric in METRICS.items() if not metric.paired} == set(SHEETS) - {METRIC}
 
 
 @pytest.mark.parametrize(

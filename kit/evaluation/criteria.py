@@ -254,8 +254,8 @@ def _kpi(entry: _Mapping) -> Kpi | None:
         entry.say("metric", f"知らない指標「{name}」です。{suggestion(name, METRICS)}")
     if role not in ROLES:
         entry.say("role", f"知らない役割「{role}」です。{suggestion(role, ROLES)}")
-    elif metric and role == "guardrail" and not is_share:
-        entry.say("role", f"「{metric.label}」は guardrail に使えません。割合か平均の指標にするか、role を変えます。")
+    elif metric and role == "guardrail" and not (is_share and metric.paired):
+        entry.say("role", f"「{metric.label}」は guardrail に使えません。比較対象でも測る、割合か平均の指標にするか、role を変えます。")
     reason = entry.text("reason", required=role == "gate")
     low, high = ROLES[role] if is_share and role in ROLES else (0.001, 1e6)
     bar = entry.number("bar", "", low, high)

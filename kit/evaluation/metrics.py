@@ -32,6 +32,7 @@ class Metric:
         short_answers_only: Whether it means nothing where whole sentences of the documents are shown.
         scored_by: Who gives the values; those of people and judges are read from the run's score file.
         costly: Whether it is computed only where a KPI names it.
+        paired: Whether the baseline is measured, too: a guardrail compares the two.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Metric:
     short_answers_only: bool = False
     scored_by: Literal["kit", "people", "judge"] = "kit"
     costly: bool = False
+    paired: bool = True
 
     @property
     def valid_for(self) -> str:
