@@ -16,7 +16,7 @@ import yaml
 from kit import settings
 from kit.evaluation import metrics
 from kit.evaluation.cases import cases_sha256, question_hashes, read_cases, refuse_if_wrong
-from kit.evaluation.designs import spend
+from kit.evaluation.designs import LOOKS, spend
 from kit.evaluation.metrics import METRICS, Metric
 from kit.evaluation.sheets import Problems, read_text, suggestion, unreadable
 from kit.prices import METERING, read_prices
@@ -32,8 +32,6 @@ SCALE_UP = ("stage", "kpi", "budget")
 KPI_KEYS = ("metric", "role", "bar", "reason", "label")
 ROLES = {"gate": (0.001, 0.999), "guardrail": (0.001, 0.5), "info": (0.0, 1.0)}
 """Role → the lowest and the highest bar of a share; beyond them a gate would always or never be passed."""
-MOST_LOOKS = 4
-"""More looks than this spend so much of alpha that the last one hardly decides."""
 MOST_GATES = 5
 """More gate KPIs than this cost so much power that GO becomes a matter of luck."""
 
@@ -119,7 +117,7 @@ def read_criteria(path: str | Path) -> Criteria:
     text = read_text(file)
     top = _Mapping(_compose(file, text), KEYS, problems)
     kpis = _kpis(top)
-    scope, looks = top.text("scope") or SCOPES[0], top.count("looks", "1", 1, MOST_LOOKS)
+    scope, looks = top.text("scope") or SCOPES[0], top.count("looks", "1", 1, LOOKS)
     if scope not in SCOPES:
         top.say("scope", f"「{scope}」は使えません。社内で使うなら internal、商用なら commercial と書きます。")
     elif scope == SCOPES[0] and looks > 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.errors import RunError, SealError
-from kit.evaluation import gate, looks, metrics, monitoring, scores
+from kit.evaluation import audit, gate, looks, metrics, monitoring, scores
 from kit.evaluation.calibration import reliability
 from kit.evaluation.cases import cases_sha256, question_hash, read_cases
 from kit.evaluation.evaluate import JOURNAL, require_not_void, rows_sha256, strangers
@@ -83,7 +83,7 @@ def read_decision(folder: str | Path) -> Decision:
             "判定ファイルが手で書き換えられたか、別の版のキットで作られています。",
             f"`kit decide {path.parent}` で、元の記録から判定し直してください。",
         )
-    return _compared(decision, kept["sha256"])
+    return _compared(decision)
 
 
 def samples(decision: Decision) -> gate.Samples:
@@ -202,17 +202,13 @@ def _standing(monitor: dict[str, Any], kpis: Sequence[KpiResult]) -> tuple[Outco
     return outcome, f"{told}判定は {monitor['of']} の {outcome} のままです。"
 
 
-def _compared(decision: Decision, sha256: str) -> Decision:
-    """Refuse a decision that rows or ledger beside it contradict; where there is no ledger, let the notes say so."""
+def _compared(decision: Decision) -> Decision:
+    """Refuse a decision that the ledger or a file beside it contradicts; where there is no ledger, let the notes say so."""
     run = decision.folder.resolve()
     book = run.parent / ledger.NAME
     if not book.exists():
         return replace(decision, facts=decision.facts | {"notes": [*decision.facts.get("notes", ()), _UNCHECKED]})
-    entered, rows = ledger.find(book, "decision", run=run.name), rows_sha256(read(run / JOURNAL))
-    agreed = decision.seal.criteria
-    copies_stand = _copies_stand(run, agreed)
-    rows_stand = entered and entered[-1].content["decision"] == sha256 and rows == decision.facts["rows_sha256"]
-    if not copies_stand or not rows_stand:
+    if audit.differing(run, ledger.entries(book)):
         raise SealError(
             f"実行 {run.name} の判定が、台帳 {book.name} か、実行フォルダにある基準・質問・測定記録と一致しません。",
             "判定のあとでどれかが書き換えられたか、台帳の末尾が失われたか、別の場所の実行フォルダに置かれています。",
@@ -226,12 +222,6 @@ def _anchored(decision: Decision, path: Path) -> Decision:
     entered = ledger.find(path, "decision", run=decision.folder.resolve().name)[-1]
     after = (e for e in ledger.entries(path)[entered.sequence :] if e.kind == ledger.CHECKPOINT)
     return replace(decision, facts=decision.facts | {"ledger_head": next(after, entered).hash})
-
-
-def _copies_stand(run: Path, criteria: Criteria) -> bool:
-    """Whether the criteria and questions that lie readable in the run's folder are the sealed ones."""
-    text_stands = (run / "criteria.yaml").read_bytes() == criteria.text.encode("utf-8", "replace")
-    return text_stands and cases_sha256(read_cases(run / "cases.jsonl")) == criteria.cases_sha256
 
 
 def _figures(document: dict[str, Any]) -> Any:
@@ -251,9 +241,10 @@ def _require_unchanged(evaluation: Evaluation, criteria: Criteria, path: Path) -
             "途中で止まったままです。ここまでの記録は残っています。", "`kit poc フォルダ` で続きから再開してください。",
         )
     rows_stand = all(e.content["sha256"] == digest for e in finished) and not strangers(evaluation.cases, evaluation.arms, evaluation.rows)
-    asked = looks.of_run(name, path).choose(tuple(read_cases(evaluation.folder / "cases.jsonl")))
-    agreed_stands = _copies_stand(evaluation.folder, criteria) and cases_sha256(evaluation.cases) == cases_sha256(asked)
-    if not rows_stand or not agreed_stands:
+    cases, text = read_cases(evaluation.folder / "cases.jsonl"), (evaluation.folder / "criteria.yaml").read_bytes()
+    agreed_stands = text == criteria.text.encode("utf-8", "replace") and cases_sha256(cases) == criteria.cases_sha256
+    asked = looks.of_run(name, path).choose(cases)
+    if not (rows_stand and agreed_stands and cases_sha256(evaluation.cases) == cases_sha256(asked)):
         raise SealError(
             f"TAMPERED: 実行 {name} の基準・質問・測定記録のどれかが、封印や台帳と一致しません。判定できません。",
             f"評価が終わったあとで criteria.yaml、cases.jsonl、{JOURNAL} のどれかが書き換えられています。",

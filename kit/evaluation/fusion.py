@@ -11,7 +11,7 @@ from kit.evaluation.recall import gold_ranks
 from kit.knowledge import ranking
 from kit.knowledge.retrieval import Scope
 from kit.knowledge.store import CANDIDATES, Store
-from kit.records import Case, Hit
+from kit.records import Case
 
 FEWEST = 30
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
@@ -109,9 +109,6 @@ def _reciprocal_ranks(store: Store, case: Case) -> list[float]:
     scope = Scope(case.user)
     near = store.candidates(case.question, CANDIDATES, scope, near=True)
     words = store.candidates(case.question, CANDIDATES, scope)  # what search by words alone sees: weight 0 means that
-    return [_reciprocal_rank(ranking.scored(near if weight else words, weight), case) for weight in WEIGHTS]
-
-
-def _reciprocal_rank(hits: Sequence[Hit], case: Case) -> float:
-    rank = gold_ranks(case, ranking.ranked(hits, _DEPTH))[1]
-    return 1 / rank if rank else 0.0
+    found = (ranking.ranked(ranking.scored(near if weight else words, weight), _DEPTH) for weight in WEIGHTS)
+    ranks = [gold_ranks(case, hits)[1] for hits in found]
+    return [1 / rank if rank else 0.0 for rank in ranks]
