@@ -35,8 +35,8 @@ class Sample:
 
 _HALVINGS = 20
 """A p-value is found to 0.5 / 2^20, from above: never smaller than it is."""
-LEAST = {"amount": statistics.AMOUNT_LEAST, "yen_per_right": statistics.YEN_LEAST}
-"""Fewest questions from which on a gate KPI of this kind has bounds."""
+LEAST = {"amount": statistics.AMOUNT_LEAST, "yen_per_right": statistics.YEN_LEAST, "judged": designs.LABELS}
+"""Fewest questions from which on a gate KPI of this kind has bounds; of a judged one, as many that people labelled."""
 Given = Mapping[tuple[str, str], float | None]
 _UNASKED: Any = object()
 Samples = Mapping[str, Sequence[Sample]]

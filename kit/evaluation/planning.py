@@ -340,7 +340,7 @@ def _unreachable(planned: KpiPlan, alphas: Sequence[float]) -> list[tuple[str, s
 def _fewest(planned: KpiPlan, alpha: float) -> float:
     """Return the fewest questions with which perfect results pass at ``alpha``."""
     kpi, metric = planned.kpi, METRICS[planned.kpi.metric]
-    least = ({"judged": designs.LABELS} | LEAST).get(metric.kind, 1)
+    least = LEAST.get(metric.kind, 1)
     if metric.kind in ("amount", "yen_per_right"):
         return least
     if kpi.role == "guardrail":

@@ -24,6 +24,7 @@ from kit.errors import DataError, RunError, SealError
 from kit.evaluation import handouts, scores
 from kit.evaluation.cases import refuse_if_wrong
 from kit.evaluation.designs import LABELS
+from kit.evaluation.gate import LEAST
 from kit.evaluation.matching import comparable
 from kit.evaluation.metrics import METRICS
 from kit.evaluation.runs import read_evaluation
@@ -59,7 +60,7 @@ SHEETS: dict[str, tuple[str, tuple[str, ...], Callable[..., float | None]]] = {
 DEFAULTS: dict[str, Any] = {"sample": 0, "overlap": 0.2, "raters": ["採点者A", "採点者B"]}
 """The terms of a drawing where nothing else is said; see ``write_sheet``."""
 DRAWN = scores.DRAWN
-_LEAST_DRAWN = {"amount": 100, "judged": LABELS}  # questions, by the kind of what they decide; else 50
+_LEAST_DRAWN = 50  # questions, where the kind of what they decide does not say more
 _LEAST_OVERLAP = 50  # items that two people must have scored for a kappa to mean something
 _RATER = re.compile(r"[\w.-]{1,40}")
 
@@ -288,7 +289,7 @@ def _least(evaluation: Evaluation, metrics: Sequence[str]) -> int:
     """Return how many questions must be drawn at least for what the metrics decide; 0 where they decide nothing."""
     kinds = {k.metric: METRICS[k.metric].kind for k in evaluation.seal.criteria.kpis if k.role != "info" and k.metric in METRICS}
     concerned = [kind for name, kind in kinds.items() if name in metrics or (kind == "judged" and METRIC in metrics)]
-    return max((_LEAST_DRAWN.get(kind, 50) for kind in concerned), default=0)
+    return max((LEAST.get(kind, _LEAST_DRAWN) for kind in concerned), default=0)
 
 
 def drawn(evaluation: Evaluation, metrics: Sequence[str], arms: Sequence[str]) -> Drawing:

@@ -231,10 +231,16 @@ def _seen_ratio_bounds(top: np.ndarray, bottom: np.ndarray, alpha: float, seed: 
         ratio = mean / float(bottom.mean())
         spread = (tops - ratios[:, None] * bottoms).std(axis=1) / bottoms.mean(axis=1)
         error = float((top - ratio * bottom).std() / bottom.mean())
-        away = (ratios - ratio)[spread > 1e-12 * mean] / spread[spread > 1e-12 * mean]
-        left, right = np.quantile(away, [RATIO_ALPHA * alpha, 1 - RATIO_ALPHA * alpha]) if away.size else (0.0, 0.0)
-        low, high = min(low, ratio - right * error), max(high, ratio - left * error)
-    return float(low), float(high)
+        lower, upper = _studentised(ratio, ratios, error, np.where(spread > 1e-12 * mean, spread, 0.0), RATIO_ALPHA * alpha)
+        low, high = min(low, lower), max(high, upper)
+    return low, high
+
+
+def _studentised(point: float, drawn: np.ndarray, error: float, errors: np.ndarray, alpha: float) -> tuple[float, float]:
+    """Return studentised bootstrap bounds of an estimate from those of resamples, each with its standard error (0: unknown)."""
+    away = (drawn - point)[errors > 0] / errors[errors > 0]
+    left, right = np.quantile(away, [alpha, 1 - alpha]) if away.size else (0.0, 0.0)
+    return float(point - right * error), float(point - left * error)
 
 
 def amount_bounds(values: Sequence[float], alpha: float, *, seed: int = 0) -> tuple[float, float]:
@@ -256,12 +262,9 @@ def amount_bounds(values: Sequence[float], alpha: float, *, seed: int = 0) -> tu
         return limit_bounds(drawn, alpha)
     low, high = (float(bound) for bound in DescrStatsW(drawn).tconfint_mean(alpha=2 * alpha))
     again = drawn[np.random.default_rng(seed).integers(0, drawn.size, size=(4000, drawn.size))]
-    spread, error = again.std(axis=1, ddof=1), drawn.std(ddof=1)
-    away = (again.mean(axis=1) - drawn.mean())[spread > 0] / spread[spread > 0]
-    if not away.size:
-        return low, high
-    left, right = np.quantile(away, [alpha, 1 - alpha])
-    return min(low, float(drawn.mean() - right * error)), max(high, float(drawn.mean() - left * error))
+    mean, error = float(drawn.mean()), float(drawn.std(ddof=1))
+    lower, upper = _studentised(mean, again.mean(axis=1), error, again.std(axis=1, ddof=1), alpha)
+    return min(low, lower), max(high, upper)
 
 
 AMOUNT_LEAST = 100
