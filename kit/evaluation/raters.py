@@ -54,7 +54,7 @@ def agreement(run: str | Path) -> list[Agreement]:
         RunError: Nothing was drawn to be scored.
     """
     evaluation = read_evaluation(run)
-    drawing = drawn(evaluation, [METRIC], evaluation.arms)
+    drawing = drawn(evaluation)
     names = {value: name for name, value in VERDICTS.items()}
     said = {(s.key, s.by): names[s.value] for s in scores.read(run) if s.metric == METRIC and s.note != DRAWN}
     first, *others = drawing.terms["raters"]

@@ -134,8 +134,7 @@ def write_sheet(
         DataError: A rater's name or a number cannot be used.
     """
     evaluation = read_evaluation(run)
-    terms = {"sample": sample, "overlap": overlap, "raters": [*raters]}
-    drawing = draw(evaluation, [METRIC], evaluation.arms, terms)
+    drawing = draw(evaluation, {"sample": sample, "overlap": overlap, "raters": [*raters]})
     return [_handed_out(Path(to or evaluation.folder) / f"{FORM}_{rater}.xlsx", drawing, rater) for rater in drawing.terms["raters"]]
 
 
@@ -154,10 +153,9 @@ def write_times(run: str | Path, *, sample: int = 0) -> list[Path]:
         SealError: It was drawn on other terms before.
     """
     evaluation = read_evaluation(run)
-    metrics, arms = scored(evaluation)[TIMES]
-    if not metrics:
+    if TIMES not in scored(evaluation):
         return []
-    drawing = draw(evaluation, metrics, arms, DEFAULTS | {"sample": sample, "raters": [RATER]})
+    drawing = draw(evaluation, DEFAULTS | {"sample": sample, "raters": [RATER]}, form=TIMES)
     return [_handed_out(evaluation.folder / f"{TIMES}.xlsx", drawing, RATER)]
 
 
@@ -181,7 +179,7 @@ def read_sheet(path: str | Path, run: str | Path) -> str:
     """
     path, evaluation = Path(path), read_evaluation(run)
     form = FORM if handouts.mark_of(path).startswith(_LETTERS[FORM]) else TIMES
-    drawing = drawn(evaluation, *scored(evaluation)[form])
+    drawing = drawn(evaluation, form)
     rater = rater_of(path, drawing)
     problems: Problems = []
     back = handouts.take_back(path, form, _rows(drawing, rater), problems)
@@ -215,7 +213,7 @@ def scored(evaluation: Evaluation) -> dict[str, tuple[list[str], tuple[str, ...]
     """Return by form the metrics that people score in it, in the order of its sheets, and the arms whose answers they see."""
     agreed = {kpi.metric for kpi in evaluation.seal.criteria.kpis}
     measured = [metric for metric in SHEETS if metric in agreed and metric != METRIC]
-    return {FORM: ([METRIC], evaluation.arms), TIMES: (measured, evaluation.arms[-1:])}
+    return {FORM: ([METRIC], evaluation.arms)} | ({TIMES: (measured, evaluation.arms[-1:])} if measured else {})
 
 
 def _rows(drawing: Drawing, rater: str) -> handouts.Rows:
@@ -245,16 +243,16 @@ def rater_of(path: Path, drawing: Drawing) -> str:
     )
 
 
-def draw(evaluation: Evaluation, metrics: Sequence[str], arms: Sequence[str], terms: dict[str, Any]) -> Drawing:
+def draw(evaluation: Evaluation, terms: dict[str, Any], *, form: str = FORM) -> Drawing:
     """Settle what is to be scored, once: ledger first, then a blank score for every sample that was drawn.
 
     Args:
         evaluation: A finished run.
-        metrics: What is scored.
-        arms: Whose answers are.
         terms: ``sample``, ``overlap``, ``raters``; what they mean see ``write_sheet``.
+        form: The sheet that it is scored in.
     """
     raters, run = terms["raters"], evaluation.folder
+    metrics, arms = scored(evaluation)[form]
     if not raters or len({*raters}) < len(raters) or not all(map(_RATER.fullmatch, raters)) or not 0 <= terms["overlap"] <= 1 or terms["sample"] < 0:
         raise DataError(
             "採点の条件に使えない値があります。", "採点者の名前は重ならない40文字までの文字・数字、重なりは0〜1、問題数は0以上です。",
@@ -268,10 +266,10 @@ def draw(evaluation: Evaluation, metrics: Sequence[str], arms: Sequence[str], te
             f"{least} 問以上を指定してください: kit score {run} --sample {least}（数を付けなければ全問）",
         )
     book, name = run.parent / ledger.NAME, run.name
-    if not any({*metrics} & {*entry.content["metrics"]} for entry in ledger.find(book, "drawn", run=name)):
-        made = _drawing(evaluation, arms, terms | {"metrics": [*metrics]})
+    if not ledger.find(book, "drawn", run=name, metrics=metrics):
+        made = _drawing(evaluation, arms, terms | {"metrics": metrics})
         ledger.append(book, "drawn", {"run": name, **made.terms, "count": len(made.items), "sha256": made.sha256})
-    settled = drawn(evaluation, metrics, arms)
+    settled = drawn(evaluation, form)
     if any(settled.terms[key] != value for key, value in terms.items() if value != DEFAULTS.get(key)):
         raise SealError(
             f"実行 {name} の採点対象は、別の条件ですでに抽選されています。", f"条件: {_terms(settled.terms)}。引き直すと、都合のよい抽選を選べてしまいます。",
@@ -292,15 +290,15 @@ def _least(evaluation: Evaluation, metrics: Sequence[str]) -> int:
     return max((LEAST.get(kind, _LEAST_DRAWN) for kind in concerned), default=0)
 
 
-def drawn(evaluation: Evaluation, metrics: Sequence[str], arms: Sequence[str]) -> Drawing:
-    """Return the drawing in force.
+def drawn(evaluation: Evaluation, form: str = FORM) -> Drawing:
+    """Return the drawing in force for a sheet.
 
     Raises:
         RunError: There is none.
         SealError: The run's rows do not give what was drawn.
     """
-    name = evaluation.folder.name
-    found = ledger.find(evaluation.folder.parent / ledger.NAME, "drawn", run=name, metrics=[*metrics])
+    name, (metrics, arms) = evaluation.folder.name, scored(evaluation).get(form, ([], ()))
+    found = ledger.find(evaluation.folder.parent / ledger.NAME, "drawn", run=name, metrics=metrics)
     if not found:
         raise RunError(
             f"実行 {name} の採点対象は、まだ抽選されていません。", "シートを書き出していません。",

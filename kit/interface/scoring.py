@@ -61,9 +61,9 @@ def _progress(run: str) -> list[tuple[str, str, int, int]]:
     """Return sheet, rater, rows done, rows planned."""
     evaluation, found = read_evaluation(run), []
     said = {(score.key, score.by) for score in scores.read(run) if score.note != scoring_sheet.DRAWN}
-    for sheet, (metrics, arms) in scoring_sheet.scored(evaluation).items():
+    for sheet, (metrics, _) in scoring_sheet.scored(evaluation).items():
         with suppress(RunError):  # not drawn
-            drawing = scoring_sheet.drawn(evaluation, metrics, arms)
+            drawing = scoring_sheet.drawn(evaluation, sheet)
             for rater in drawing.terms["raters"]:
                 keys = [(item.case.id, item.arms[0], metric) for item in drawing.of(rater) for metric in metrics]
                 found.append((sheet, rater, sum((key, rater) in said for key in keys), len(keys)))
@@ -81,7 +81,7 @@ def score_answers(run: str | Path, *, rater: str = "", sample: int = 0) -> Any:
         sample: Questions to draw where nothing was drawn so far; 0 takes all.
     """
     evaluation = read_evaluation(run)
-    drawing = scoring_sheet.draw(evaluation, [METRIC], evaluation.arms, DEFAULTS | {"sample": sample})
+    drawing = scoring_sheet.draw(evaluation, DEFAULTS | {"sample": sample})
     who = rater or drawing.terms["raters"][0]
     items = drawing.of(who)
     said = {s.key: s.value for s in scores.read(run) if s.by == who and s.note != scoring_sheet.DRAWN}
