@@ -13,12 +13,12 @@ from kit.errors import RunError, SealError
 from kit.evaluation import audit, gate, looks, metrics, monitoring, scores
 from kit.evaluation.calibration import reliability
 from kit.evaluation.cases import cases_sha256, question_hash, read_cases
+from kit.evaluation.comparisons import slices
 from kit.evaluation.evaluate import JOURNAL, require_not_void, rows_sha256, strangers
 from kit.evaluation.failures import answers, causes
 from kit.evaluation.looks import Look
 from kit.evaluation.metrics import METRICS
 from kit.evaluation.runs import read_evaluation, require_file
-from kit.evaluation.slices import slices
 from kit.records import Criteria, Decision, Evaluation, KpiResult, Outcome, Seal
 from kit.trust import ledger, seal
 from kit.trust.durable import digest_of, read, to_json, write_atomically
