@@ -168,7 +168,8 @@ def read_criteria(path: str | Path) -> Criteria:
 def prompts_sha256() -> str:
     """Return the hash of all prompts that readers and judge are asked by."""
     folders = [Path(__file__).parents[1] / room / "prompts" for room in ("answering", "evaluation")]
-    return _sha256(sorted((file for folder in folders for file in folder.glob("*.txt")), key=lambda file: file.name))
+    files = sorted((file for folder in folders for file in folder.glob("*.txt")), key=lambda file: file.name)
+    return hashlib.sha256(b"\0".join(part for file in files for part in (file.name.encode(), file.read_bytes()))).hexdigest()
 
 
 def prices_sha256() -> str:
@@ -179,11 +180,6 @@ def prices_sha256() -> str:
     prices = read_prices(path)
     said = {"prices": prices.metering, "notes": {name: prices.notes[name] for name in METERING}}
     return hashlib.sha256(canonical(said).encode()).hexdigest()
-
-
-def _sha256(files: Sequence[Path]) -> str:
-    there = [file for file in files if file.is_file()]  # that a table is missing is said where it is read
-    return hashlib.sha256(b"\0".join(part for file in there for part in (file.name.encode(), file.read_bytes()))).hexdigest()
 
 
 def cases_path(path: str | Path) -> Path:

@@ -250,18 +250,16 @@ def _start(
     start = {"run": folder.name, "seal": seal.sha256, "arms": systems}
     path = folder.parent / ledger.NAME
     entered = ledger.find(path, "run", run=folder.name)
-    # The ledger may have added a remark of its own; runs of earlier versions do not tell their mode.
-    same = not entered or (
-        start.items() <= entered[0].content.items() and entered[0].content["about"].get("mode", about["mode"]) == about["mode"]
-    )
-    if not same:
+    begun = entered[0].content if entered else None
+    # The ledger may have added a remark of its own.
+    if begun and not (start.items() <= begun.items() and begun["about"]["mode"] == about["mode"]):
         raise SealError(
             f"実行 {folder.name} は、別の判定基準・文書・方式で始められています。続きから再開できません。",
             "中断のあとで、判定基準・質問・文書・モデル・設定・同時に実行する数（1問ずつか、それ以外か）のどれかが変わりました。",
             "新しい実行として始めてください（`kit poc フォルダ --new`）。途中までの記録は残ります。",
         )
-    if entered:
-        return Look.of(entered[0].content)
+    if begun:
+        return Look.of(begun)
     look = next_look(seal.criteria, cases, path)
     write_atomically(folder / "criteria.yaml", seal.criteria.text)
     write_atomically(folder / "seal.json", json.dumps(to_json(seal), ensure_ascii=False, indent=1))
