@@ -4,24 +4,21 @@ from kit import settings as settings
 from kit.answering.extractive import ExtractiveReader as ExtractiveReader
 from kit.answering.llm import LLMReader as LLMReader
 from kit.answering.rag import KeywordSearch as KeywordSearch, Rag as Rag
-from kit.evaluation.answers import answers as answers
 from kit.evaluation.arms import arms as arms
 from kit.evaluation.calibration import calibrate as calibrate, reliability as reliability
 from kit.evaluation.cases import read_cases as read_cases, read_development as read_development
+from kit.evaluation.comparisons import compare as compare, slices as slices
 from kit.evaluation.criteria import read_criteria as read_criteria
 from kit.evaluation.decide import decide as decide, read_decision as read_decision
-from kit.evaluation.depths import compare_depths as compare_depths
 from kit.evaluation.evaluate import evaluate as evaluate, rehearse as rehearse
-from kit.evaluation.failures import attribute as attribute, causes as causes
+from kit.evaluation.failures import answers as answers, attribute as attribute, causes as causes
 from kit.evaluation.fusion import fit_weight as fit_weight
 from kit.evaluation.monitoring import noise_floor as noise_floor, trend as trend
-from kit.evaluation.pairs import compare as compare
 from kit.evaluation.planning import plan as plan
 from kit.evaluation.portfolio import portfolio as portfolio
 from kit.evaluation.raters import agreement as agreement
-from kit.evaluation.recall import measure_recall as measure_recall
+from kit.evaluation.recall import compare_depths as compare_depths, measure_recall as measure_recall
 from kit.evaluation.runs import read_evaluation as read_evaluation
-from kit.evaluation.slices import slices as slices
 from kit.improving.adapters import SHAPES as SHAPES, adapter_size as adapter_size, train_tiny as train_tiny
 from kit.improving.feedback import give_feedback as give_feedback, read_feedback as read_feedback
 from kit.improving.synonyms import best_replay as best_replay, propose as propose

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from kit.evaluation.answers import KINDS, answers
+from kit.evaluation.failures import KINDS, answers
 from tests.evaluations import ABSTAINED, Oracle, make_answer, make_cases, sealed_run
 
 CASES = make_cases(6, 2)

@@ -17,10 +17,9 @@ from kit.answering.adaptive import OTHER_WORDS, REMAINDER, Adaptive, by_model
 from kit.answering.llm import LLMReader
 from kit.answering.rag import KeywordSearch, Rag
 from kit.errors import DataError, KitError
-from kit.evaluation.answers import KINDS, answers
 from kit.evaluation.arms import arms
 from kit.evaluation.evaluate import ask
-from kit.evaluation.failures import Failure
+from kit.evaluation.failures import KINDS, Failure, answers
 from kit.improving.synonyms import propose
 from kit.interface.shown import show
 from kit.knowledge.atlas import corpus_map

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from kit.evaluation.depths import Depth
+from kit.evaluation.recall import Depth
 from kit.knowledge.atlas import CorpusMap, Dot
 from kit.records import Kpi, KpiResult, Step
 from kit.reporting.charts import depth_chart, kpi_chart, load_chart, map_chart, trace_chart

@@ -6,11 +6,10 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from kit.evaluation.comparisons import Pair, Pairs, Slice, Slices
 from kit.evaluation.failures import Causes
 from kit.evaluation.monitoring import Trend, Week
-from kit.evaluation.pairs import Pair, Pairs
 from kit.evaluation.planning import Chance, KpiPlan, Plan
-from kit.evaluation.slices import Slice, Slices
 from kit.records import Kpi, KpiResult
 from kit.reporting.charts_evaluation import failures_chart, operating_chart, pairs_chart, slices_chart, trend_chart
 

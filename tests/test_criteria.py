@@ -178,6 +178,7 @@ def test_criteria_saved_by_an_editor_on_windows_are_read(tmp_path, encoding):
         (kpi("metric: right, role: guardrail, bar: 0.6, reason: r"), "0.6 は使えません。0.001 から 0.5"),
         (kpi("metric: right, role: guardrail, bar: 0, reason: r"), "0 は使えません。0.001 から 0.5"),
         (kpi("metric: latency_p95, role: guardrail, bar: 1, reason: r"), "guardrail に使えません"),
+        (kpi("metric: first_contact, role: guardrail, bar: 0.05, reason: r"), "比較対象でも測る、割合か平均の指標に"),
         (kpi("metric: right, role: info, bar: 1.5"), "1.5 は使えません。0 から 1 の"),
     ],
 )  # fmt: skip

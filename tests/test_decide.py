@@ -332,7 +332,10 @@ def edit_cases(run):
 
 @pytest.mark.parametrize(
     "spoil",
-    [forge, cut_ledger, edit_rows, move_in, edit_criteria, edit_cases, lambda run: (run.folder / JOURNAL).unlink()],
+    [
+        forge, cut_ledger, edit_rows, move_in, edit_criteria, edit_cases, lambda run: (run.folder / JOURNAL).unlink(),
+        lambda run: (run.folder / "criteria.yaml").unlink(), lambda run: (run.folder / "cases.jsonl").unlink(),
+    ],
 )
 def test_a_decision_that_rows_or_ledger_beside_it_contradict_is_refused(run, tmp_path, spoil):
     decision = decide(run)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from kit.answering.extractive import Calibration
-from kit.evaluation.depths import Depths, compare_depths
+from kit.evaluation.recall import Depths, compare_depths
 from kit.evaluation.statistics import share_bounds
 from kit.records import Evidence
 from tests.evaluations import machine_cases, make_store

@@ -19,7 +19,7 @@ import pytest
 from kit.answering.llm import ClosedBook, LLMReader
 from kit.answering.rag import Rag
 from kit.errors import DataError, RunError, SealError, StoreError, UnreachableError
-from kit.evaluation import flow, live
+from kit.evaluation import flow
 from kit.evaluation.evaluate import JOURNAL, evaluate, require_not_void, rows_sha256
 from kit.evaluation.flow import Pace
 from kit.records import Kpi, Row
@@ -511,7 +511,7 @@ class Board:
 
 
 def test_the_interval_so_far_is_shown_and_says_what_it_is_not(tmp_path, go, monkeypatch):
-    monkeypatch.setattr(live, "_EVERY_S", 0.0)
+    monkeypatch.setattr("kit.evaluation.evaluate._NOTED_S", 0.0)
     board = Board()
     sealed_run(tmp_path / "o", CASES, {"baseline": wrong_arm(CASES), "candidate": Oracle(CASES, {"Q1": None})}, progress=board)
     notes = [text for text in board.told if isinstance(text, str)]
@@ -522,7 +522,7 @@ def test_the_interval_so_far_is_shown_and_says_what_it_is_not(tmp_path, go, monk
 
 @pytest.mark.parametrize(("kpis", "told"), [((PEOPLE, RIGHT), "正しさ 100.0%"), ((PEOPLE,), "")])
 def test_what_people_score_later_is_not_told_of(tmp_path, monkeypatch, kpis, told):
-    monkeypatch.setattr(live, "_EVERY_S", 0.0)
+    monkeypatch.setattr("kit.evaluation.evaluate._NOTED_S", 0.0)
     board = Board()
     sealed_run(tmp_path, CASES, {"candidate": Oracle(CASES)}, *kpis, progress=board)
     assert told in str(board.told[-2]) and any(isinstance(text, str) for text in board.told) == bool(told)

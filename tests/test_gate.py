@@ -9,7 +9,6 @@ import pytest
 from scipy.stats import binom
 
 from kit.evaluation import designs, statistics
-from kit.evaluation.figures import show
 from kit.evaluation.gate import Sample, is_broken, judge, point, score, values
 from kit.evaluation.metrics import METRICS
 from kit.records import OPEN_STATES, Case, Evidence, Kpi, Place
@@ -394,12 +393,12 @@ def test_the_questions_needed_have_the_power_they_promise():
     ],
 )  # fmt: skip
 def test_figures_as_a_japanese_reader_expects_them(name, value, text):
-    assert show(METRICS[name], value) == text
+    assert METRICS[name].show(value) == text
 
 
 def test_signed_figures():
-    assert show(METRICS["right"], 0.012, signed=True) == "+1.2ポイント"
-    assert show(METRICS["right"], -0.012, signed=True) == "−1.2ポイント"
+    assert METRICS["right"].show(0.012, signed=True) == "+1.2ポイント"
+    assert METRICS["right"].show(-0.012, signed=True) == "−1.2ポイント"
 
 
 def test_results_are_plain_json_whatever_the_figures():

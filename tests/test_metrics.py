@@ -198,7 +198,7 @@ def test_people_and_judges_score_by_hand():
 def test_the_hash_covers_every_file_that_scores_come_from():
     folder = Path(metrics.__file__).parent
     judging = ["designs.py", "gate.py", "looks.py", "statistics.py"]
-    scoring = ["matching.py", "metrics.py", "quantities.py", "text_overlap.py", "units.toml", "violations.py"]
+    scoring = ["matching.py", "metrics.py", "metrics.toml", "quantities.py", "units.toml", "violations.py"]
     names = sorted(judging + scoring)
     assert metrics.code_sha256() == hashlib.sha256(b"\0".join((folder / name).read_bytes() for name in names)).hexdigest()
     files = [folder / name for name in scoring if name.endswith(".py")]

@@ -9,7 +9,7 @@ import pytest
 from kit.errors import DataError, RunError, SealError
 from kit.evaluation.decide import decide
 from kit.evaluation.designs import mcnemar_p
-from kit.evaluation.monitoring import NoiseFloor, limits, noise_floor, right, trend, verdict
+from kit.evaluation.monitoring import NoiseFloor, limits, noise_floor, right, trend, verdicts
 from kit.records import Kpi
 from kit.reporting.charts_evaluation import trend_chart
 from kit.trust import ledger
@@ -51,19 +51,19 @@ def test_mcnemar_is_the_sign_test_of_the_discordant_questions(gains, losses, p):
     ("now", "told"), [(marks(), "同等"), (marks(0, 1, 2, 3), "同等"), (marks(0, 1, 2, 3, 4), "劣化")]
 )
 def test_five_questions_lost_and_none_gained_are_worse(now, told):
-    assert verdict(now, marks()) == told
-    assert verdict(marks(), now) == {"劣化": "改善"}.get(told, told)
+    assert verdicts([now], marks()) == [told]
+    assert verdicts([marks()], now) == [{"劣化": "改善"}.get(told, told)]
 
 
 def test_the_weeks_before_make_the_verdict_harder_to_reach():
     five, seven = marks(*range(5)), marks(*range(7))
-    assert verdict(five, marks(), earlier=[marks()] * 3) == "同等", "1/32 is more than .05 / 4"
-    assert verdict(seven, marks(), earlier=[marks()] * 3) == "劣化", "1/128 is less"
+    assert verdicts([*[marks()] * 3, five], marks())[-1] == "同等", "1/32 is more than .05 / 4"
+    assert verdicts([*[marks()] * 3, seven], marks())[-1] == "劣化", "1/128 is less"
 
 
 def test_other_questions_are_not_compared():
     with pytest.raises(DataError, match="質問が同じではない"):
-        verdict(marks(n=40), marks(n=41))
+        verdicts([marks(n=40)], marks(n=41))
 
 
 def test_the_limits_come_from_the_questions_that_changed_and_not_from_their_number():

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from kit.evaluation.comparisons import compare
 from kit.evaluation.decide import decide
-from kit.evaluation.pairs import compare
 from kit.records import Evidence, Kpi, Place
 from tests.evaluations import GOLD, Oracle, make_answer, make_cases, sealed_run
 

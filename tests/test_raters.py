@@ -5,7 +5,7 @@ import pytest
 from kit.errors import RunError
 from kit.evaluation import scores
 from kit.evaluation.raters import agreement
-from kit.evaluation.scoring_sheet import METRIC, drawn, say, write_sheet
+from kit.evaluation.scoring_sheet import drawn, say, write_sheet
 from tests.evaluations import Oracle, make_cases, sealed_run
 
 CASES = make_cases(50)
@@ -19,7 +19,7 @@ def made(tmp_path):
 def rate(made, *counts):
     """Enter verdicts of both raters: (number, A's, B's) each."""
     write_sheet(made.folder)
-    items = iter(drawn(made, [METRIC], made.arms).items)
+    items = iter(drawn(made).items)
     said = [
         score
         for number, *pair in counts

@@ -10,8 +10,7 @@ from kit.errors import DataError, RunError, SealError
 from kit.evaluation import scores
 from kit.evaluation.evaluate import evaluate
 from kit.evaluation.scores import Score
-from kit.evaluation.scoring_sheet import DEFAULTS, METRIC, draw, write_sheet
-from kit.evaluation.time_sheet import write_times
+from kit.evaluation.scoring_sheet import DEFAULTS, METRIC, TIMES, draw, write_sheet, write_times
 from kit.records import Kpi
 from kit.trust import ledger
 from kit.trust.durable import canonical, to_json
@@ -254,7 +253,6 @@ def test_what_was_drawn_is_not_drawn_again_in_other_company(tmp_path):
     kpis = [Kpi(metric, "", 0.1, "") for metric in ("minutes_saved", "edit_saved")]
     made = sealed_run(tmp_path, CASES, {"candidate": Oracle(CASES)}, *kpis)
     write_times(made.folder)
-    for metrics in (["minutes_saved"], ["edit_saved", "minutes_saved"]):
-        with pytest.raises(RunError, match="まだ抽選されていません"):
-            draw(made, metrics, made.arms[-1:], DEFAULTS | {"raters": ["別の人"]})
+    with pytest.raises(SealError, match="別の条件ですでに抽選"):
+        draw(made, DEFAULTS | {"raters": ["別の人"]}, form=TIMES)
     assert len(ledger.find(tmp_path / ledger.NAME, "drawn")) == 1

@@ -96,7 +96,7 @@ def test_sheets_are_written_read_and_told_of(run, capsys):
 
 
 def test_the_work_sheet_is_told_from_the_scoring_sheet(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(METRICS, "first_contact", Metric("", "share", True, "", lambda case: True, lambda case, row: 0.0))
+    monkeypatch.setitem(METRICS, "first_contact", Metric("", "share", lambda case: True, lambda case, row: 0.0))
     run = sealed_run(tmp_path / "runs", CASES, {"candidate": Oracle(CASES)}, RIGHT, Kpi("first_contact", "", 0.5, "")).folder
     facts, _ = scoring.score(argparse.Namespace(run=str(run), judge="", sheet="", sample=0))
     (path,) = facts["sheets"]

@@ -9,7 +9,7 @@ import pytest
 from kit.errors import DataError, RunError, SealError
 from kit.evaluation import scores, scoring_sheet
 from kit.evaluation.evaluate import evaluate
-from kit.evaluation.scoring_sheet import DEFAULTS, METRIC, draw, drawn, read_sheet, write_sheet
+from kit.evaluation.scoring_sheet import DEFAULTS, FORM, METRIC, TIMES, draw, drawn, read_sheet, write_sheet
 from kit.records import Kpi
 from kit.trust import ledger
 from kit.trust.seal import seal
@@ -134,7 +134,7 @@ def test_the_second_rater_scores_at_least_fifty_else_the_share(tmp_path):
     cases = make_cases(300)
     made = sealed_run(tmp_path, cases, {"candidate": Oracle(cases)})
     write_sheet(made.folder, raters=("佐藤", "鈴木", "田中"), to=tmp_path)
-    drawing = drawn(made, [METRIC], made.arms)
+    drawing = drawn(made)
     assert [len(drawing.of(name)) for name in ("佐藤", "鈴木", "田中")] == [300, 60, 60]
     assert {item.id for item in drawing.of("鈴木")} == {item.id for item in drawing.of("田中")}
     with pytest.raises(DataError, match="採点者ではありません"):
@@ -171,11 +171,11 @@ def test_a_sheet_that_is_there_is_not_written_over(made):
 def test_too_few_questions_to_decide_on_are_not_drawn(tmp_path, metric, least):
     cases = make_cases(160)
     made = sealed_run(tmp_path, cases, {"candidate": Oracle(cases)}, Kpi(metric, "", 0.5, ""))
-    metrics = [METRIC if metric == "right_by_judge" else metric]
+    form = FORM if metric in (METRIC, "right_by_judge") else TIMES
     with pytest.raises(DataError, match="少なすぎます") as caught:
-        draw(made, metrics, made.arms, DEFAULTS | {"sample": least - 1})
+        draw(made, DEFAULTS | {"sample": least - 1}, form=form)
     assert f"--sample {least}" in caught.value.remedy and not ledger.find(tmp_path / ledger.NAME, "drawn")
-    draw(made, metrics, made.arms, DEFAULTS | {"sample": least})
+    draw(made, DEFAULTS | {"sample": least}, form=form)
     assert len(scores.final(scores.read(made.folder))) == least
 
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import beta, fisher_exact
 
 from kit.errors import RunError
-from kit.evaluation.slices import BY, FEWEST, slices
+from kit.evaluation.comparisons import BY, FEWEST, slices
 from kit.records import Case, Evidence
 from tests.evaluations import Oracle, make_answer, sealed_run
 

@@ -8,7 +8,7 @@ import sacrebleu
 from hypothesis import given, strategies as st
 from rouge import rouge_score
 
-from kit.evaluation.text_overlap import bleu, overlap, rouge_l, rouge_n
+from kit.evaluation.matching import bleu, overlap, rouge_l, rouge_n
 
 MEASURES = ("rouge_1", "rouge_2", "rouge_l", "bleu")
 words = st.lists(st.sampled_from(["締め日", "は", "毎月", "20", "日", "です", "。"]), min_size=1, max_size=12)

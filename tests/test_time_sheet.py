@@ -6,7 +6,7 @@ import pytest
 from kit.errors import DataError
 from kit.evaluation import scores
 from kit.evaluation.metrics import METRICS, Metric
-from kit.evaluation.time_sheet import kept_share, read_times, write_times
+from kit.evaluation.scoring_sheet import METRIC, SHEETS, kept_share, read_sheet, write_times
 from kit.records import Kpi
 from tests.evaluations import RIGHT, Oracle, make_answer, make_cases, sealed_run
 
@@ -19,7 +19,7 @@ def _metrics(monkeypatch):
     """The metrics of these KPIs, where the registry has none yet."""
     for kpi in KPIS:
         if kpi.metric not in METRICS:
-            monkeypatch.setitem(METRICS, kpi.metric, Metric("", "mean", True, "", lambda case: True, lambda case, row: 0.0))
+            monkeypatch.setitem(METRICS, kpi.metric, Metric("", "mean", lambda case: True, lambda case, row: 0.0))
 
 
 @pytest.fixture
@@ -68,14 +68,14 @@ def test_what_was_measured_comes_back_as_scores(run):
         write_times(run)[0], 所要時間=[("a1", "D", 12), ("a1", "E", "4.5"), ("a2", "D", "３"), ("a2", "E", 10)],
         文面の修正=[("a1", "D", "1日"), ("a2", "D", "2日です")], 一次解決=[("a1", "D", "解決した"), ("a2", "D", "解決しなかった"), ("a3", "D", "判断できない")],
     )  # fmt: skip
-    assert read_times(path, run) == "記録者: 9 件のうち 7 件の記録を読みました（新しい記録 7 件）。"
+    assert read_sheet(path, run) == "記録者: 9 件のうち 7 件の記録を読みました（新しい記録 7 件）。"
     assert final(run) == {
         ("a1", "minutes_saved"): 7.5, ("a2", "minutes_saved"): -7.0, ("a3", "minutes_saved"): None, ("a4", "minutes_saved"): None,
         ("a1", "edit_saved"): 1.0, ("a2", "edit_saved"): 0.5, ("a3", "edit_saved"): None, ("a4", "edit_saved"): None,
         ("a1", "first_contact"): 1.0, ("a2", "first_contact"): 0.0, ("a3", "first_contact"): None, ("a4", "first_contact"): None,
     }  # fmt: skip
     before = scores.read(run)
-    read_times(path, run)
+    read_sheet(path, run)
     assert scores.read(run) == before
 
 
@@ -85,7 +85,7 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_kept(run):
         一次解決=[("a1", "D", "はい"), ("a2", "A", "X-1"), ("a3", "D", "解決した")],
     )  # fmt: skip
     with pytest.raises(DataError) as caught:
-        read_times(path, run)
+        read_sheet(path, run)
     told = caught.value.what
     for line in (
         "5 か所", "「AIなし（分）」列: 「約5分」は使えません。分を数字だけで", "「AIあり（分）」列: もう一方だけが書かれて", "「-1」は使えません",
@@ -93,6 +93,10 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_kept(run):
     ):  # fmt: skip
         assert line in told
     assert set(final(run).values()) == {None}
+
+
+def test_what_is_measured_of_the_candidate_alone_can_guard_nothing():
+    assert {name for name, metric in METRICS.items() if not metric.paired} == set(SHEETS) - {METRIC}
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def _run(folder: Path, known: Sequence[Entry]) -> Finding:
         return False, what, "元の名前と元の台帳の場所に戻すか、この runs フォルダの外に移してください。"
     if not folder.is_dir():
         return False, "フォルダがありません。考えられる原因: 消されたか、移されたか、名前が変わりました。", _RESTORE
-    if wrong := [name for name, check in _files(folder, known, entered).items() if not _stands(check)]:
+    if wrong := differing(folder, known):
         return False, f"{'、'.join(wrong)} が台帳と一致しません。{_EDITED}", _RESTORE
     if "rows" not in entered:
         return None, "途中で止まっています（測定記録は、終わるまで台帳と照合できません）", ""
@@ -123,8 +123,14 @@ def _run(folder: Path, known: Sequence[Entry]) -> Finding:
     return True, f"{'・'.join(['基準', '質問', '測定記録', *names])}が台帳と一致", ""
 
 
-def _files(folder: Path, known: Sequence[Entry], entered: dict[str, Entry]) -> dict[str, Callable[[], bool]]:
+def differing(folder: Path, known: Sequence[Entry]) -> list[str]:
+    """Return the files of a run that are not those that the ledger speaks of."""
+    return [name for name, check in _files(folder, known).items() if not _stands(check)]
+
+
+def _files(folder: Path, known: Sequence[Entry]) -> dict[str, Callable[[], bool]]:
     """Return file → whether it is the one that the ledger speaks of; an exception means that it is not."""
+    entered = {entry.kind: entry for entry in known if entry.content.get("run") == folder.name}
     said = {kind: entry.content for kind, entry in entered.items()}
     rows = {str(e.content.get("sha256")) for e in known if e.kind == "rows" and e.content.get("run") == folder.name}
 

@@ -19,6 +19,7 @@ FEWEST = 30
 """Below this many development questions the shipped calibration is used."""
 WRONG_COSTS = 1.0
 """What a wrong answer costs in right answers: as much as one saves, as the summary counts them, too."""
+_BINS = 5  # of equal width on the scale of confidence
 
 
 def calibrate(store: Store, cases: Sequence[Case]) -> Calibration:
@@ -84,23 +85,18 @@ class Bin:
         return cls(fact["confidence"], fact["n"], Span(*fact["share"]))
 
 
-def reliability(evaluation: Evaluation, *, bins: int = 5, alpha: float = 0.05) -> tuple[Bin, ...]:
+def reliability(evaluation: Evaluation) -> tuple[Bin, ...]:
     """Return how often the candidate's answers were right, by how sure they were: what ``calibration_chart`` draws.
 
-    Abstentions show nothing that could be right, and are left out. A bin spans 1 / ``bins`` of the scale.
-
-    Args:
-        evaluation: The run.
-        bins: Number of bins.
-        alpha: One-sided error of the bounds.
+    Abstentions show nothing that could be right, and are left out. The bounds are one-sided at .05.
     """
     rows, found = evaluation.of(evaluation.arms[-1]), dict[int, list[tuple[float, float]]]()
     for case in evaluation.cases:
         row = rows.get(case.id)
         if row and row.state == "answered" and not row.abstained:
-            found.setdefault(min(int(row.confidence * bins), bins - 1), []).append((row.confidence, right(case, row)))
+            found.setdefault(min(int(row.confidence * _BINS), _BINS - 1), []).append((row.confidence, right(case, row)))
     counted = ((*map(sum, zip(*items, strict=True)), len(items)) for _, items in sorted(found.items()))
-    return tuple(Bin(round(sure / n, 6), n, Span(*(round(x, 6) for x in (hits / n, *share_bounds(hits, n, alpha))))) for sure, hits, n in counted)
+    return tuple(Bin(round(sure / n, 6), n, Span(*(round(x, 6) for x in (hits / n, *share_bounds(hits, n, 0.05))))) for sure, hits, n in counted)
 
 
 def best_threshold(wrong: int, unanswerable: int) -> float:

@@ -16,7 +16,7 @@ import yaml
 from kit import settings
 from kit.evaluation import metrics
 from kit.evaluation.cases import cases_sha256, question_hashes, read_cases, refuse_if_wrong
-from kit.evaluation.designs import spend
+from kit.evaluation.designs import LOOKS, spend
 from kit.evaluation.metrics import METRICS, Metric
 from kit.evaluation.sheets import Problems, read_text, suggestion, unreadable
 from kit.prices import METERING, read_prices
@@ -32,8 +32,6 @@ SCALE_UP = ("stage", "kpi", "budget")
 KPI_KEYS = ("metric", "role", "bar", "reason", "label")
 ROLES = {"gate": (0.001, 0.999), "guardrail": (0.001, 0.5), "info": (0.0, 1.0)}
 """Role → the lowest and the highest bar of a share; beyond them a gate would always or never be passed."""
-MOST_LOOKS = 4
-"""More looks than this spend so much of alpha that the last one hardly decides."""
 MOST_GATES = 5
 """More gate KPIs than this cost so much power that GO becomes a matter of luck."""
 
@@ -119,7 +117,7 @@ def read_criteria(path: str | Path) -> Criteria:
     text = read_text(file)
     top = _Mapping(_compose(file, text), KEYS, problems)
     kpis = _kpis(top)
-    scope, looks = top.text("scope") or SCOPES[0], top.count("looks", "1", 1, MOST_LOOKS)
+    scope, looks = top.text("scope") or SCOPES[0], top.count("looks", "1", 1, LOOKS)
     if scope not in SCOPES:
         top.say("scope", f"「{scope}」は使えません。社内で使うなら internal、商用なら commercial と書きます。")
     elif scope == SCOPES[0] and looks > 1:
@@ -170,7 +168,8 @@ def read_criteria(path: str | Path) -> Criteria:
 def prompts_sha256() -> str:
     """Return the hash of all prompts that readers and judge are asked by."""
     folders = [Path(__file__).parents[1] / room / "prompts" for room in ("answering", "evaluation")]
-    return _sha256(sorted((file for folder in folders for file in folder.glob("*.txt")), key=lambda file: file.name))
+    files = sorted((file for folder in folders for file in folder.glob("*.txt")), key=lambda file: file.name)
+    return hashlib.sha256(b"\0".join(part for file in files for part in (file.name.encode(), file.read_bytes()))).hexdigest()
 
 
 def prices_sha256() -> str:
@@ -181,11 +180,6 @@ def prices_sha256() -> str:
     prices = read_prices(path)
     said = {"prices": prices.metering, "notes": {name: prices.notes[name] for name in METERING}}
     return hashlib.sha256(canonical(said).encode()).hexdigest()
-
-
-def _sha256(files: Sequence[Path]) -> str:
-    there = [file for file in files if file.is_file()]  # that a table is missing is said where it is read
-    return hashlib.sha256(b"\0".join(part for file in there for part in (file.name.encode(), file.read_bytes()))).hexdigest()
 
 
 def cases_path(path: str | Path) -> Path:
@@ -254,8 +248,8 @@ def _kpi(entry: _Mapping) -> Kpi | None:
         entry.say("metric", f"知らない指標「{name}」です。{suggestion(name, METRICS)}")
     if role not in ROLES:
         entry.say("role", f"知らない役割「{role}」です。{suggestion(role, ROLES)}")
-    elif metric and role == "guardrail" and not is_share:
-        entry.say("role", f"「{metric.label}」は guardrail に使えません。割合か平均の指標にするか、role を変えます。")
+    elif metric and role == "guardrail" and not (is_share and metric.paired):
+        entry.say("role", f"「{metric.label}」は guardrail に使えません。比較対象でも測る、割合か平均の指標にするか、role を変えます。")
     reason = entry.text("reason", required=role == "gate")
     low, high = ROLES[role] if is_share and role in ROLES else (0.001, 1e6)
     bar = entry.number("bar", "", low, high)

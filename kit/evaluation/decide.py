@@ -1,6 +1,5 @@
 """Evaluation → Decision: check the seal, score the rows, judge, and keep what is needed to judge again."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -11,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from kit.errors import RunError, SealError
-from kit.evaluation import gate, looks, metrics, monitoring, scores
-from kit.evaluation.answers import answers
+from kit.evaluation import audit, gate, looks, metrics, monitoring, scores
 from kit.evaluation.calibration import reliability
 from kit.evaluation.cases import cases_sha256, question_hash, read_cases
+from kit.evaluation.comparisons import slices
 from kit.evaluation.evaluate import JOURNAL, require_not_void, rows_sha256, strangers
-from kit.evaluation.failures import causes
+from kit.evaluation.failures import answers, causes
 from kit.evaluation.looks import Look
 from kit.evaluation.metrics import METRICS
 from kit.evaluation.runs import read_evaluation, require_file
-from kit.evaluation.slices import slices
 from kit.records import Criteria, Decision, Evaluation, KpiResult, Outcome, Seal
 from kit.trust import ledger, seal
-from kit.trust.durable import canonical, read, to_json, write_atomically
+from kit.trust.durable import digest_of, read, to_json, write_atomically
 
 _VERSIONS = ("lancedb", "sudachipy", "sudachidict-core", "scipy", "statsmodels", "papermill")
 _UNCHECKED = "判定ファイルだけから作成しました。台帳が手元にないため、台帳との照合はしていません。"
@@ -76,7 +74,7 @@ def read_decision(folder: str | Path) -> Decision:
         samples = {arm: [_sample(item) for item in kept["samples"][arm]] for arm in kept["arms"]}
         decision = _judge(sealed, samples, path.parent, kept["facts"])
         follows = _figures(to_json(decision)) == _figures(kept) and seal.fingerprint(sealed.criteria) == sealed.sha256
-        sound = follows and kept["sha256"] == _sha256(kept)
+        sound = follows and kept["sha256"] == digest_of(kept, "sha256")  # shows an edit of what no figure follows from
     except (ValueError, LookupError, TypeError, AttributeError):  # not JSON, or not what _document wrote
         sound = False
     if not sound:
@@ -85,7 +83,7 @@ def read_decision(folder: str | Path) -> Decision:
             "判定ファイルが手で書き換えられたか、別の版のキットで作られています。",
             f"`kit decide {path.parent}` で、元の記録から判定し直してください。",
         )
-    return _compared(decision, kept["sha256"])
+    return _compared(decision)
 
 
 def samples(decision: Decision) -> gate.Samples:
@@ -163,7 +161,7 @@ def _monitor(evaluation: Evaluation, look: Look, path: Path) -> dict[str, Any]:
     now = _hits(evaluation)
     before = {case: hit for case, hit in _hits(_earlier(evaluation.folder.parent / last, path)).items() if case in now}
     now = {case: hit for case, hit in now.items() if case in before}
-    verdict, (gains, losses) = monitoring.verdict(now, before), monitoring.changes(now, before)
+    (verdict,), (gains, losses) = monitoring.verdicts([now], before), monitoring.changes(now, before)
     same = looks.of_run(last, path).terms == look.terms
     found = {"of": last, "standing": decided[-1].content["outcome"], "same_terms": same}
     return found | {"verdict": verdict, "gains": gains, "losses": losses}
@@ -204,17 +202,13 @@ def _standing(monitor: dict[str, Any], kpis: Sequence[KpiResult]) -> tuple[Outco
     return outcome, f"{told}判定は {monitor['of']} の {outcome} のままです。"
 
 
-def _compared(decision: Decision, sha256: str) -> Decision:
-    """Refuse a decision that rows or ledger beside it contradict; where there is no ledger, let the notes say so."""
+def _compared(decision: Decision) -> Decision:
+    """Refuse a decision that the ledger or a file beside it contradicts; where there is no ledger, let the notes say so."""
     run = decision.folder.resolve()
     book = run.parent / ledger.NAME
     if not book.exists():
         return replace(decision, facts=decision.facts | {"notes": [*decision.facts.get("notes", ()), _UNCHECKED]})
-    entered, rows = ledger.find(book, "decision", run=run.name), rows_sha256(read(run / JOURNAL))
-    agreed = decision.seal.criteria
-    copies_stand = _copies_stand(run, agreed)
-    rows_stand = entered and entered[-1].content["decision"] == sha256 and rows == decision.facts["rows_sha256"]
-    if not copies_stand or not rows_stand:
+    if audit.differing(run, ledger.entries(book)):
         raise SealError(
             f"実行 {run.name} の判定が、台帳 {book.name} か、実行フォルダにある基準・質問・測定記録と一致しません。",
             "判定のあとでどれかが書き換えられたか、台帳の末尾が失われたか、別の場所の実行フォルダに置かれています。",
@@ -230,21 +224,10 @@ def _anchored(decision: Decision, path: Path) -> Decision:
     return replace(decision, facts=decision.facts | {"ledger_head": next(after, entered).hash})
 
 
-def _copies_stand(run: Path, criteria: Criteria) -> bool:
-    """Whether the criteria and questions that lie readable in the run's folder are the sealed ones."""
-    text_stands = (run / "criteria.yaml").read_bytes() == criteria.text.encode("utf-8", "replace")
-    return text_stands and cases_sha256(read_cases(run / "cases.jsonl")) == criteria.cases_sha256
-
-
 def _figures(document: dict[str, Any]) -> Any:
     """Return what must follow from the samples: the outcome and every figure, not the wording of the reasons."""
     kpis = [{key: value for key, value in kpi.items() if key != "reason"} for kpi in document["kpis"]]
     return document["outcome"], kpis, document["states"], document["facts"]
-
-
-def _sha256(document: dict[str, Any]) -> str:
-    """Return the hash of a ``decision.json`` without its own hash: it shows an edit of what no figure follows from."""
-    return hashlib.sha256(canonical({k: v for k, v in document.items() if k != "sha256"}).encode()).hexdigest()
 
 
 def _require_unchanged(evaluation: Evaluation, criteria: Criteria, path: Path) -> ledger.Entry:
@@ -258,9 +241,10 @@ def _require_unchanged(evaluation: Evaluation, criteria: Criteria, path: Path) -
             "途中で止まったままです。ここまでの記録は残っています。", "`kit poc フォルダ` で続きから再開してください。",
         )
     rows_stand = all(e.content["sha256"] == digest for e in finished) and not strangers(evaluation.cases, evaluation.arms, evaluation.rows)
-    asked = looks.of_run(name, path).choose(tuple(read_cases(evaluation.folder / "cases.jsonl")))
-    agreed_stands = _copies_stand(evaluation.folder, criteria) and cases_sha256(evaluation.cases) == cases_sha256(asked)
-    if not rows_stand or not agreed_stands:
+    cases, text = read_cases(evaluation.folder / "cases.jsonl"), (evaluation.folder / "criteria.yaml").read_bytes()
+    agreed_stands = text == criteria.text.encode("utf-8", "replace") and cases_sha256(cases) == criteria.cases_sha256
+    asked = looks.of_run(name, path).choose(cases)
+    if not (rows_stand and agreed_stands and cases_sha256(evaluation.cases) == cases_sha256(asked)):
         raise SealError(
             f"TAMPERED: 実行 {name} の基準・質問・測定記録のどれかが、封印や台帳と一致しません。判定できません。",
             f"評価が終わったあとで criteria.yaml、cases.jsonl、{JOURNAL} のどれかが書き換えられています。",
@@ -338,7 +322,8 @@ def _keep(decision: Decision, samples: gate.Samples, path: Path) -> None:
     write_atomically(decision.folder / "decision.json", json.dumps(document, ensure_ascii=False, indent=1))
     content = {
         "run": decision.folder.name, "outcome": decision.outcome, "rows": decision.facts["rows_sha256"],
-        "decision": document["sha256"],     }
+        "decision": document["sha256"],
+    }  # fmt: skip
     entered = ledger.find(path, "decision", run=decision.folder.name)
     if not entered or not content.items() <= entered[-1].content.items():
         ledger.append(path, "decision", content)
@@ -350,7 +335,7 @@ def _document(decision: Decision, samples: gate.Samples) -> dict[str, Any]:
     """Return the content of ``decision.json``: the decision without its folder, the samples, and the hash of it all."""
     document = {key: value for key, value in to_json(decision).items() if key != "folder"}
     document |= {"samples": {arm: to_json(list(items)) for arm, items in samples.items()}}
-    return document | {"sha256": _sha256(document)}
+    return document | {"sha256": digest_of(document)}
 
 
 def _sample(item: dict[str, Any]) -> gate.Sample:

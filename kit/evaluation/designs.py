@@ -13,7 +13,7 @@ import numpy as np
 from kit.evaluation.statistics import quantile_bounds, share_bounds
 
 LOOKS = 4
-"""Most looks that ``spend`` divides an error over."""
+"""Most looks that ``spend`` divides an error over: more would leave so little of alpha to each that the last one hardly decides."""
 LABELS = 150
 """Fewest human labels by which a judge's verdicts are corrected."""
 JUDGED_ALPHA = 0.75

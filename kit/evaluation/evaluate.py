@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -16,10 +17,10 @@ from kit.errors import DataError, KitError, RunError, SealError, SwappedError, U
 from kit.evaluation.cases import cases_sha256, question_hash, question_hashes
 from kit.evaluation.criteria import prices_sha256, prompts_sha256
 from kit.evaluation.flow import System as System, ask as ask, asked, asynchronous
-from kit.evaluation.live import Live
 from kit.evaluation.looks import Look, next_look
 from kit.evaluation.metrics import METRICS
-from kit.records import Case, Criteria, Evaluation, Row, Seal
+from kit.evaluation.statistics import share_bounds
+from kit.records import Case, Criteria, Evaluation, Kpi, Row, Seal
 from kit.serving import server
 from kit.serving.meter import Meter
 from kit.trust import ledger
@@ -27,6 +28,8 @@ from kit.trust.durable import JsonLines, Record, canonical, to_json, write_atomi
 from kit.trust.seal import today
 
 JOURNAL = "rows.jsonl"
+_NOTED_S = 1.0
+"""Seconds between two notes of the interval so far."""
 
 
 def evaluate(
@@ -87,7 +90,7 @@ def evaluate(
         journal.records.clear()  # of 100,000 they would take more than the rows
         finished = {(row.case, row.arm) for row in rows}
         begun, meter = len(rows), Meter(server.running() is not None)
-        live = Live(cases, tuple(arms)[-1], seal.criteria, progress, rows)
+        live = _Live(cases, tuple(arms)[-1], seal.criteria, progress, rows)
         todo = ((case, arm) for case, turn in zip(cases, turns, strict=False) for arm in turn if (case.id, arm) not in finished)
         try:
             with closing(asked(todo, arms, at_once)) as batches:
@@ -114,6 +117,52 @@ def evaluate(
             raise
     _finish(folder, len(rows), meter.read(len(rows) - begun))
     return Evaluation(folder, seal, tuple(cases), tuple(arms), tuple(rows))
+
+
+class _Live:
+    """Tells a progress callback of each sample, and one that takes notes of the interval so far, once a second.
+
+    Args:
+        cases: The questions.
+        arm: The candidate.
+        criteria: Where the first gate KPI that is a share and scored by the kit comes from, and alpha.
+        progress: Called with (finished, planned); may have ``note(text)``; None tells nobody.
+        rows: What was finished before.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], arm: str, criteria: Criteria, progress: Callable[[int, int], object] | None, rows: Sequence[Row]
+    ) -> None:
+        self._arm, self._alpha, self._progress = arm, criteria.alpha, progress
+        self._note: Callable[[str], object] | None = getattr(progress, "note", None)
+        gates = (kpi for kpi in criteria.kpis if kpi.role == "gate")  # what people score is not known yet
+        shares = (kpi for kpi in gates if METRICS[kpi.metric].kind == "share" and METRICS[kpi.metric].score)
+        self._kpi: Kpi | None = next(shares, None) if self._note else None
+        self._cases = {case.id: case for case in cases} if self._kpi else {}
+        self._unscored = [row for row in rows if row.arm == arm] if self._kpi else []
+        self._hits, self._n, self._told = 0.0, 0, time.monotonic()
+
+    def tell(self, row: Row, finished: int, planned: int) -> None:
+        """Tell of a finished sample."""
+        if self._kpi and row.arm == self._arm:
+            self._unscored.append(row)
+        if self._kpi and self._note and (time.monotonic() - self._told >= _NOTED_S or finished == planned):
+            self._told = time.monotonic()
+            self._note(self._words(self._kpi))
+        if self._progress:  # last: at the end a bar closes
+            self._progress(finished, planned)
+
+    def _words(self, kpi: Kpi) -> str:
+        metric: Any = METRICS[kpi.metric]
+        scored = [row for row in self._unscored if metric.applies(self._cases[row.case])]
+        self._unscored = []
+        # A failed sample counts against the candidate, as in the worst case of the gate.
+        failed = float(not metric.higher_is_better)
+        self._hits += sum(metric.score(self._cases[r.case], r) if r.state == "answered" else failed for r in scored)
+        self._n += len(scored)
+        low, high = share_bounds(self._hits, self._n, self._alpha)
+        share = f"{self._hits / self._n:.1%}" if self._n else "－"
+        return f"途中経過（判定には使いません） {kpi.label} {share}［{low:.1%}～{high:.1%}］"
 
 
 def _require_one_at_a_time(mode: str, criteria: Criteria) -> None:
@@ -201,18 +250,16 @@ def _start(
     start = {"run": folder.name, "seal": seal.sha256, "arms": systems}
     path = folder.parent / ledger.NAME
     entered = ledger.find(path, "run", run=folder.name)
-    # The ledger may have added a remark of its own; runs of earlier versions do not tell their mode.
-    same = not entered or (
-        start.items() <= entered[0].content.items() and entered[0].content["about"].get("mode", about["mode"]) == about["mode"]
-    )
-    if not same:
+    begun = entered[0].content if entered else None
+    # The ledger may have added a remark of its own.
+    if begun and not (start.items() <= begun.items() and begun["about"]["mode"] == about["mode"]):
         raise SealError(
             f"実行 {folder.name} は、別の判定基準・文書・方式で始められています。続きから再開できません。",
             "中断のあとで、判定基準・質問・文書・モデル・設定・同時に実行する数（1問ずつか、それ以外か）のどれかが変わりました。",
             "新しい実行として始めてください（`kit poc フォルダ --new`）。途中までの記録は残ります。",
         )
-    if entered:
-        return Look.of(entered[0].content)
+    if begun:
+        return Look.of(begun)
     look = next_look(seal.criteria, cases, path)
     write_atomically(folder / "criteria.yaml", seal.criteria.text)
     write_atomically(folder / "seal.json", json.dumps(to_json(seal), ensure_ascii=False, indent=1))

@@ -11,7 +11,7 @@ from kit.evaluation.recall import gold_ranks
 from kit.knowledge import ranking
 from kit.knowledge.retrieval import Scope
 from kit.knowledge.store import CANDIDATES, Store
-from kit.records import Case, Hit
+from kit.records import Case
 
 FEWEST = 30
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
@@ -61,7 +61,7 @@ def usable(questions: Sequence[Case]) -> list[Case]:
     return asked
 
 
-def fit_weight(store: Store, questions: Sequence[Case], *, seed: int = 0) -> Fusion:
+def fit_weight(store: Store, questions: Sequence[Case]) -> Fusion:
     """Find the weight of a store's vectors on development questions, and keep it with the store.
 
     Half of the questions choose a weight by the reciprocal rank of the first hit at a gold place; on the other half it must raise that
@@ -71,7 +71,6 @@ def fit_weight(store: Store, questions: Sequence[Case], *, seed: int = 0) -> Fus
     Args:
         store: Opened with its embedding model.
         questions: Development questions, never sealed ones; those without evidence are left out.
-        seed: Decides the halves.
 
     Raises:
         DataError: Fewer than 30 questions name their evidence.
@@ -83,7 +82,7 @@ def fit_weight(store: Store, questions: Sequence[Case], *, seed: int = 0) -> Fus
     documents = np.unique([case.evidence[0].document for case in asked], return_inverse=True)[1]
     if not documents.any():  # all about one
         documents = np.arange(len(asked))
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     first = random.permutation(documents.max() + 1)[documents] % 2 == 0
     best = int(np.argmax(ranks[first].mean(axis=0)))  # of equal ones the least
     differences = ranks[~first, best] - ranks[~first, 0]
@@ -109,9 +108,6 @@ def _reciprocal_ranks(store: Store, case: Case) -> list[float]:
     scope = Scope(case.user)
     near = store.candidates(case.question, CANDIDATES, scope, near=True)
     words = store.candidates(case.question, CANDIDATES, scope)  # what search by words alone sees: weight 0 means that
-    return [_reciprocal_rank(ranking.scored(near if weight else words, weight), case) for weight in WEIGHTS]
-
-
-def _reciprocal_rank(hits: Sequence[Hit], case: Case) -> float:
-    rank = gold_ranks(case, ranking.ranked(hits, _DEPTH))[1]
-    return 1 / rank if rank else 0.0
+    found = (ranking.ranked(ranking.scored(near if weight else words, weight), _DEPTH) for weight in WEIGHTS)
+    ranks = [gold_ranks(case, hits)[1] for hits in found]
+    return [1 / rank if rank else 0.0 for rank in ranks]

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from kit.evaluation import designs, statistics
-from kit.evaluation.figures import show
 from kit.evaluation.metrics import METRICS, Metric, measure
 from kit.records import OPEN_STATES, Case, Criteria, Kpi, KpiResult, Outcome, Row
 
@@ -36,8 +35,8 @@ class Sample:
 
 _HALVINGS = 20
 """A p-value is found to 0.5 / 2^20, from above: never smaller than it is."""
-LEAST = {"amount": statistics.AMOUNT_LEAST, "yen_per_right": statistics.YEN_LEAST}
-"""Fewest questions from which on a gate KPI of this kind has bounds."""
+LEAST = {"amount": statistics.AMOUNT_LEAST, "yen_per_right": statistics.YEN_LEAST, "judged": designs.LABELS}
+"""Fewest questions from which on a gate KPI of this kind has bounds; of a judged one, as many that people labelled."""
 Given = Mapping[tuple[str, str], float | None]
 _UNASKED: Any = object()
 Samples = Mapping[str, Sequence[Sample]]
@@ -190,14 +189,11 @@ def _levels(name: str, samples: Sequence[Sample]) -> list[list[str]]:
     return designs.groupings([s.group for s in samples if name in s.scores])[0]
 
 
-def _bounds(kpi: Kpi, alpha: float, samples: Sequence[Sample]) -> tuple[float, float, int]:
-    """Return (low, high, n): each bound from the case, worst or best, that moves it outward."""
-    at, n = _bounds_by_alpha(kpi, samples)
-    return *at(alpha), n
+def _bounds(kpi: Kpi, samples: Sequence[Sample]) -> tuple[Callable[[float], tuple[float, float]], int]:
+    """Return alpha → (low, high), and n: each bound from the case, worst or best, that moves it outward.
 
-
-def _bounds_by_alpha(kpi: Kpi, samples: Sequence[Sample]) -> tuple[Callable[[float], tuple[float, float]], int]:
-    """Return alpha → (low, high), and n: what does not hang on alpha is computed only once."""
+    What does not hang on alpha is computed only once.
+    """
     metric = METRICS[kpi.metric]
     sides = metric.higher_is_better, not metric.higher_is_better  # whether the upper bound is that of the best case
     found = [values(metric, kpi.metric, samples, best=best) for best in sides[::-1]]
@@ -266,7 +262,7 @@ def _p_value(kpi: Kpi, alpha: float, samples: Sequence[Sample], tests: int) -> f
     Holm accepts).
     """
     up = METRICS[kpi.metric].higher_is_better
-    bounds, n = _bounds_by_alpha(kpi, samples)
+    bounds, n = _bounds(kpi, samples)
 
     def misses(at: float) -> bool:
         low, high = bounds(at)
@@ -288,7 +284,8 @@ def _judge(
         return _judge_guardrail(kpi, alpha, candidate, baseline)
     value = point(kpi.metric, candidate)
     beside = point(kpi.metric, baseline) if baseline is not None else None
-    low, high, n = _bounds(kpi, alpha, candidate)
+    bounds, n = _bounds(kpi, candidate)
+    low, high = bounds(alpha)
     outcome, reason = _verdict(kpi, n, low, high, missed)
     needed = 0
     if outcome == "EXTEND" and METRICS[kpi.metric].kind == "share" and value is not None:
@@ -309,9 +306,9 @@ def _verdict(kpi: Kpi, n: int, low: float, high: float, missed: bool) -> tuple[O
     up = metric.higher_is_better
     (near, worst), (far, best) = (("下限", low), ("上限", high)) if up else (("上限", high), ("下限", low))
     if worst >= kpi.bar if up else worst <= kpi.bar:
-        return "GO", f"区間の{near}{show(metric, worst)}が基準を満たす"
+        return "GO", f"区間の{near}{metric.show(worst)}が基準を満たす"
     if missed:
-        return "NO-GO", f"区間の{far}{show(metric, best)}でも基準{'に届かない' if up else 'を超える'}"
+        return "NO-GO", f"区間の{far}{metric.show(best)}でも基準{'に届かない' if up else 'を超える'}"
     if not n and metric.scored_by != "kit":
         return "EXTEND", "採点がまだない（`kit score 実行フォルダ` で採点シートを作れます）"
     if metric.kind == "judged" and (low, high) == (0.0, 1.0):
@@ -322,7 +319,7 @@ def _verdict(kpi: Kpi, n: int, low: float, high: float, missed: bool) -> tuple[O
         return "EXTEND", f"質問が足りないか失敗が多いため区間の{near}が求められず、まだ決められない"
     if best < kpi.bar if up else best > kpi.bar:
         return "EXTEND", "区間は基準を外れるが、複数の基準を同時に見る分を割り引くと（Holm法）、まだ決められない"
-    return "EXTEND", f"区間の{near}{show(metric, worst)}が基準{'に届かず' if up else 'を超え'}、まだ決められない"
+    return "EXTEND", f"区間の{near}{metric.show(worst)}が基準{'に届かず' if up else 'を超え'}、まだ決められない"
 
 
 def _judge_guardrail(
@@ -344,9 +341,9 @@ def _judge_guardrail(
     high = _paired_bounds(weak, best, levels, alpha)[1]
     outcome: Outcome = "GO" if low >= -kpi.bar else "EXTEND"
     told = "にある" if outcome == "GO" else "を外れ、まだ決められない"
-    reason = f"比較対象との差の下限{show(metric, low, signed=True)}が許容範囲{told}"
+    reason = f"比較対象との差の下限{metric.show(low, signed=True)}が許容範囲{told}"
     if high < -kpi.bar:
-        reason = f"比較対象との差の上限{show(metric, high, signed=True)}でも許容範囲を外れ、安全条件を満たしていない"
+        reason = f"比較対象との差の上限{metric.show(high, signed=True)}でも許容範囲を外れ、安全条件を満たしていない"
     difference, beside = sum(worst) / n - sum(weak) / n, point(kpi.metric, baseline)
     return KpiResult(kpi, n, difference, low, high, beside, outcome, reason)
 

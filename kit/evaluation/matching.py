@@ -1,17 +1,21 @@
 """How Japanese wordings, places and documents are compared: pure functions; what two people would call the same is the same.
 
 A number counts only as a whole, and NFKC, case, blanks, kinds of dashes and commas between thousands never count.
+
+ROUGE and BLEU count Japanese words. The usual tokenisers of both cut at blanks, which Japanese does not write: they give
+0 to equal texts. Words are Sudachi's here (surface forms, particles included), of the text as ``bare`` compares it.
 """
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice, product
 from pathlib import PurePosixPath
 from typing import Any
 
+from kit.knowledge import japanese
 from kit.records import Evidence
 
 _ALIKE = str.maketrans({"〜": "~"} | dict.fromkeys("‐‑‒–—―−", "-"))  # NFKC leaves these apart from ～ and －
@@ -108,3 +112,49 @@ def _stands_in(word: str, text: str) -> bool:
     before = r"(?<!\d)(?<!\d\.)" if word[0].isdigit() else rf"(?<![{NUMERALS}])" if word[0] in NUMERALS else ""
     after = r"(?!\d|\.\d|[千万億兆])" if word[-1].isdigit() else rf"(?![{NUMERALS}])" if word[-1] in NUMERALS else ""
     return re.search(before + re.escape(word) + after, text) is not None
+
+
+def rouge_n(given: Sequence[str], wanted: Sequence[str], n: int) -> float:
+    """Return the F1 (0–1) of the n-grams of two lists of words, each counted as often as it stands there."""
+    return overlap_f1(*(Counter(zip(*(words[i:] for i in range(n)), strict=False)) for words in (given, wanted)))
+
+
+def rouge_l(given: Sequence[str], wanted: Sequence[str]) -> float:
+    """Return the F1 (0–1) of the longest common subsequence of two lists of words."""
+    from rapidfuzz.distance import LCSseq
+
+    common = LCSseq.similarity(given, wanted)
+    return 2 * common / (len(given) + len(wanted)) if common else 0.0
+
+
+def bleu(given: Sequence[str], wanted: Iterable[Sequence[str]]) -> float:
+    """Return sacrebleu's sentence BLEU (0–1) against several references, of the n-gram orders (1–4) that the text is long enough for."""
+    score: float = _bleu().sentence_score(" ".join(given), [" ".join(words) for words in wanted]).score
+    return min(1.0, max(0.0, score / 100))  # 100.00000000000004 is 1
+
+
+def overlap(text: str, answers: Sequence[Sequence[str]], measure: str) -> float:
+    """Return ``rouge_1``, ``rouge_2``, ``rouge_l`` or ``bleu`` (0–1) against the best wording of all parts of a gold answer."""
+    same = [*wordings(answers)]
+    if bare(text) in same:
+        return float(bare(text) != "")  # of a single word, too, which has no pairs
+    given, wanted = _words(bare(text)), [*map(_words, same)]
+    if not given or not any(wanted):
+        return 0.0
+    if measure == "bleu":
+        return bleu(given, filter(None, wanted))
+    if measure == "rouge_l":
+        return max(rouge_l(given, words) for words in wanted)
+    return max(rouge_n(given, words, int(measure[-1])) for words in wanted)
+
+
+@lru_cache(maxsize=4096)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(japanese.surfaces(text))
+
+
+@lru_cache(maxsize=1)
+def _bleu() -> Any:
+    from sacrebleu.metrics.bleu import BLEU
+
+    return BLEU(tokenize="none", effective_order=True)

@@ -7,12 +7,13 @@ code that was sealed.
 
 import hashlib
 import math
+import tomllib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kit.evaluation import matching, quantities, text_overlap, violations
+from kit.evaluation import matching, quantities, violations
 from kit.evaluation.matching import character_f1, contains, edit_similarity, exact_match, same_document, same_place
 from kit.records import Case, Evidence, Row
 
@@ -25,28 +26,52 @@ class Metric:
         label: Japanese name.
         kind: How values become a figure: ``share`` of 1s, ``mean`` of values between 0 and 1, ``p95`` quantile, yen per
             right answer, ``amount`` (mean of any values), ``judged`` (verdicts of a judge, corrected by people's).
-        higher_is_better: Direction of the bar: at least, or at most.
-        valid_for: Readers the metric means something for, in Japanese.
         applies: Which questions count.
         score: The value of one answered row; None where people or a judge give it.
+        higher_is_better: Direction of the bar: at least, or at most.
         short_answers_only: Whether it means nothing where whole sentences of the documents are shown.
         scored_by: Who gives the values; those of people and judges are read from the run's score file.
         costly: Whether it is computed only where a KPI names it.
+        paired: Whether the baseline is measured, too: a guardrail compares the two.
     """
 
     label: str
     kind: Literal["share", "mean", "p95", "yen_per_right", "amount", "judged"]
-    higher_is_better: bool
-    valid_for: str
     applies: Callable[[Case], bool]
     score: Callable[[Case, Row], float] | None
+    higher_is_better: bool = True
     short_answers_only: bool = False
     scored_by: Literal["kit", "people", "judge"] = "kit"
     costly: bool = False
+    paired: bool = True
+
+    @property
+    def valid_for(self) -> str:
+        """Readers the metric means something for, in Japanese."""
+        if self.short_answers_only:
+            return "短い答えを返すLLMリーダー（抽出型の文には使えません）"
+        by = {"kit": "", "people": "（人が採点）", "judge": "（評価用のLLMが採点し、人の採点で補正）"}
+        return f"すべてのリーダー{by[self.scored_by]}"
+
+    def show(self, value: float, *, signed: bool = False) -> str:
+        """Write a value as a Japanese reader expects it: shares in percent, times in seconds, money in yen."""
+        sign = "+" if signed else ""
+        if not math.isfinite(value):
+            return "求められません"
+        share = f"{value * 100:{sign}.1f}{'ポイント' if signed else '%'}"
+        written = {
+            "share": share,
+            "judged": share,
+            "p95": f"{value:{sign}.2f}秒",
+            "mean": f"{value:{sign}.3f}",
+            "amount": f"{value:{sign},.1f}分",
+            "yen_per_right": f"{value:{sign},.2f}円",
+        }
+        return written[self.kind].replace("-", "−")
 
 
 CODE = (
-    "designs.py", "gate.py", "looks.py", "matching.py", "metrics.py", "quantities.py", "statistics.py", "text_overlap.py",
+    "designs.py", "gate.py", "looks.py", "matching.py", "metrics.py", "metrics.toml", "quantities.py", "statistics.py",
     "units.toml", "violations.py",
 )  # fmt: skip
 """The files that scores and verdicts come from."""
@@ -84,7 +109,7 @@ def cites(case: Case, row: Row) -> bool:
 def citation_recall(case: Case, row: Row) -> float:
     """Return the share of gold documents that are cited; 1.0 where the question names none."""
     gold = {item.document for item in case.evidence}
-    return sum(_is_cited(name, row.cited) for name in gold) / len(gold) if gold else 1.0
+    return sum(any(same_document(c.document, name) for c in row.cited) for name in gold) / len(gold) if gold else 1.0
 
 
 def citation_precision(case: Case, row: Row) -> float:
@@ -150,30 +175,6 @@ def refusal_precision(cases: Sequence[Case], rows: Sequence[Row]) -> float | Non
     return sum(abstained) / len(abstained) if abstained else None
 
 
-def _is_cited(name: str, cited: Sequence[Evidence]) -> bool:
-    return any(same_document(item.document, name) for item in cited)
-
-
-def _always(case: Case) -> bool:
-    return True
-
-
-def _answerable(case: Case) -> bool:
-    return case.answerable
-
-
-def _unanswerable(case: Case) -> bool:
-    return not case.answerable
-
-
-def _has_evidence(case: Case) -> bool:
-    return bool(case.evidence)
-
-
-def _has_quantity(case: Case) -> bool:
-    return quantities.has_quantity(case.answers)
-
-
 def _reciprocal_rank(case: Case, row: Row) -> float:
     rank = first_rank(case, row, 10)
     return 1 / rank if rank else 0.0
@@ -183,79 +184,46 @@ def _likeness(case: Case, row: Row) -> float:
     return max((edit_similarity(row.text, words) for words in matching.wordings(case.answers)), default=0.0)
 
 
-def _recall(depth: int) -> Metric:
-    return Metric(
-        f"上位{depth}件に根拠がある割合", "share", True, _ALL, _has_evidence,
-        lambda c, r: float(first_rank(c, r, depth) > 0),
-    )  # fmt: skip
-
-
-def _overlap(label: str, name: str) -> Metric:
-    return Metric(
-        label, "mean", True, _SHORT, _answerable, lambda c, r: text_overlap.overlap(r.text, c.answers, name), True,
-        costly=True,
-    )  # fmt: skip
-
-
-_ALL, _SHORT = "すべてのリーダー", "短い答えを返すLLMリーダー（抽出型の文には使えません）"
-_PEOPLE, _JUDGE = "すべてのリーダー（人が採点）", "すべてのリーダー（評価用のLLMが採点し、人の採点で補正）"
+_COUNTS: dict[str, Callable[[Case], bool]] = {
+    "all": lambda case: True,
+    "answerable": lambda case: case.answerable,
+    "unanswerable": lambda case: not case.answerable,
+    "evidence": lambda case: bool(case.evidence),
+    "quantity": lambda case: quantities.has_quantity(case.answers),
+}
+_SCORES: dict[str, Callable[[Case, Row], float]] = {
+    "right": right,
+    "wrong_answer": lambda c, r: float(not r.abstained and not right(c, r)),
+    "answer_contained": lambda c, r: float(not r.abstained and contains(r.shown, c.answers)),
+    "rubric": rubric,
+    "quantity_match": lambda c, r: float(not r.abstained and quantities.quantities_match(r.text, c.answers)),
+    "citation": lambda c, r: float(bool(r.cited) and cites(c, r)),
+    "citation_precision": citation_precision,
+    "citation_recall": citation_recall,
+    "verbatim": verbatim,
+    "refusal": lambda c, r: float(r.abstained),
+    "wrongly_refused": lambda c, r: float(r.abstained),
+    "policy_violation": lambda c, r: float(bool(violations.violations(c, r))),
+    "recall_at_1": lambda c, r: float(first_rank(c, r, 1) > 0),
+    "recall_at_5": lambda c, r: float(first_rank(c, r, 5) > 0),
+    "recall_at_10": lambda c, r: float(first_rank(c, r, 10) > 0),
+    "mrr_at_10": _reciprocal_rank,
+    "ndcg_at_10": lambda c, r: ndcg(c, r, 10),
+    "exact_match": lambda c, r: exact_match(r.text, c.answers),
+    "character_f1": lambda c, r: character_f1(r.text, c.answers),
+    "edit_similarity": _likeness,
+    "rouge_1": lambda c, r: matching.overlap(r.text, c.answers, "rouge_1"),
+    "rouge_2": lambda c, r: matching.overlap(r.text, c.answers, "rouge_2"),
+    "rouge_l": lambda c, r: matching.overlap(r.text, c.answers, "rouge_l"),
+    "bleu": lambda c, r: matching.overlap(r.text, c.answers, "bleu"),
+    "latency_p95": lambda c, r: r.seconds,
+    "error_rate": lambda c, r: float(r.first != "answered"),
+    "yen_per_right": right,
+}
+"""Metric → the value of one answered row, of all that the kit computes."""
 
 METRICS: dict[str, Metric] = {
-    "right": Metric("正しく対応できた割合", "share", True, _ALL, _always, right),
-    "wrong_answer": Metric(
-        "誤った回答を示した割合", "share", False, _ALL, _always, lambda c, r: float(not r.abstained and not right(c, r))
-    ),
-    "answer_contained": Metric(
-        "正解を含む回答の割合", "share", True, _ALL, _answerable,
-        lambda c, r: float(not r.abstained and contains(r.shown, c.answers)),
-    ),
-    "rubric": Metric("正解の要点を満たした割合（平均）", "mean", True, _ALL, _answerable, rubric),
-    "quantity_match": Metric(
-        "数値・日付・単位が正しい割合", "share", True, _ALL, _has_quantity,
-        lambda c, r: float(not r.abstained and quantities.quantities_match(r.text, c.answers)),
-    ),
-    "citation": Metric(
-        "出典が正しい割合", "share", True, _ALL, _has_evidence, lambda c, r: float(bool(r.cited) and cites(c, r))
-    ),
-    "citation_precision": Metric("出典のうち正しいものの割合（平均）", "mean", True, _ALL, _has_evidence, citation_precision),
-    "citation_recall": Metric("根拠文書のうち示せたものの割合（平均）", "mean", True, _ALL, _has_evidence, citation_recall),
-    "verbatim": Metric("引用が原文どおりの割合", "share", True, _ALL, _always, verbatim),
-    "refusal": Metric(
-        "答えのない質問で回答を控えた割合", "share", True, _ALL, _unanswerable, lambda c, r: float(r.abstained)
-    ),
-    "wrongly_refused": Metric(
-        "答えのある質問で回答を控えた割合", "share", False, _ALL, _answerable, lambda c, r: float(r.abstained)
-    ),
-    "policy_violation": Metric(
-        "根拠のない連絡先や個人番号を示した割合", "share", False, _ALL, _always,
-        lambda c, r: float(bool(violations.violations(c, r))),
-    ),
-    "recall_at_1": _recall(1),
-    "recall_at_5": _recall(5),
-    "recall_at_10": _recall(10),
-    "mrr_at_10": Metric("根拠の順位の逆数（MRR@10）", "mean", True, _ALL, _has_evidence, _reciprocal_rank),
-    "ndcg_at_10": Metric("根拠の順位の良さ（nDCG@10）", "mean", True, _ALL, _has_evidence, lambda c, r: ndcg(c, r, 10)),
-    "exact_match": Metric(
-        "完全一致", "share", True, _SHORT, _answerable, lambda c, r: exact_match(r.text, c.answers), True
-    ),
-    "character_f1": Metric(
-        "文字F1", "mean", True, _SHORT, _answerable, lambda c, r: character_f1(r.text, c.answers), True
-    ),
-    "edit_similarity": Metric("編集距離での近さ", "mean", True, _SHORT, _answerable, _likeness, True),
-    "rouge_1": _overlap("単語の重なり（ROUGE-1）", "rouge_1"),
-    "rouge_2": _overlap("2語の並びの重なり（ROUGE-2）", "rouge_2"),
-    "rouge_l": _overlap("語順の重なり（ROUGE-L）", "rouge_l"),
-    "bleu": _overlap("語の並びの一致（BLEU）", "bleu"),
-    "latency_p95": Metric("応答時間（95%点、秒）", "p95", False, _ALL, _always, lambda c, r: r.seconds),
-    "error_rate": Metric(
-        "最初の試行で失敗した割合", "share", False, _ALL, _always, lambda c, r: float(r.first != "answered")
-    ),
-    "yen_per_right": Metric("正しい対応1件あたりの変動費（円）", "yen_per_right", False, _ALL, _always, right),
-    "right_by_people": Metric(
-        "人が正しいと認めた割合", "share", True, _PEOPLE, _always, None, scored_by="people"
-    ),
-    "first_contact": Metric("一次解決率", "share", True, _PEOPLE, _always, None, scored_by="people"),
-    "minutes_saved": Metric("1件あたりの短縮時間（分）", "amount", True, _PEOPLE, _always, None, scored_by="people"),
-    "edit_saved": Metric("編集時間削減率", "mean", True, _PEOPLE, _always, None, scored_by="people"),
-    "right_by_judge": Metric("LLMが正しいと判定した割合", "judged", True, _JUDGE, _always, None, scored_by="judge"),
+    name: Metric(**{"applies": _COUNTS[told.pop("counts", "all")], "score": _SCORES.get(name), **told})
+    for name, told in tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items()
 }
+"""All that criteria may name, as ``metrics.toml`` has them."""

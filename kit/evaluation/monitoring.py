@@ -93,27 +93,22 @@ class NoiseFloor:
         return self.discordant / self.questions if self.questions else 0.0
 
 
-def verdict(now: Scores, before: Scores, *, earlier: Sequence[Scores] = (), alpha: float = 0.05) -> Verdict:
-    """Tell whether a run is better or worse than an earlier one on the same questions.
+def verdicts(weeks: Sequence[Scores], before: Scores, alpha: float = 0.05) -> list[Verdict]:
+    """Tell of each run whether it is better or worse than an earlier one on the same questions.
 
-    The test is the exact one-sided McNemar test of the discordant questions, once in each direction, Holm over this
-    week and the earlier ones. Holm is renewed each week over the weeks so far, so the chance of at least one false 劣化
+    The test is the exact one-sided McNemar test of the discordant questions, once in each direction, Holm over all the
+    weeks. Holm is renewed each week over the weeks so far, so the chance of at least one false 劣化
     is not held at ``alpha`` over a long watch (simulated, 200 questions, 52 weeks: .00, .04 and .08 where 2, 10 and 30 %
     of the questions come out differently now and then).
 
     Args:
-        now: This week's run.
-        before: The run that it is measured by: the one on which the decision rests.
-        earlier: The other monitor runs since then, compared with ``before`` in their weeks.
+        weeks: The monitor runs so far.
+        before: The run that they are measured by: the one on which the decision rests.
         alpha: One-sided error, for each direction.
 
     Raises:
-        DataError: The two runs did not ask the same questions.
+        DataError: Two runs did not ask the same questions.
     """
-    return _verdicts([*earlier, now], before, alpha)[-1]
-
-
-def _verdicts(weeks: Sequence[Scores], before: Scores, alpha: float) -> list[Verdict]:
     found = [changes(week, before) for week in weeks]
     better = holm_rejects([mcnemar_p(gains, losses) for gains, losses in found], alpha)
     worse = holm_rejects([mcnemar_p(losses, gains) for gains, losses in found], alpha)
@@ -188,7 +183,8 @@ def trend(runs: str | Path, seal: str = "", *, noise: NoiseFloor | None = None) 
     """
     book = ledger.entries(Path(runs) / ledger.NAME)
     seals = {entry.content["run"]: entry.content["seal"] for entry in book if entry.kind == "run"}
-    days = {entry.content["run"]: _day(entry.at) for entry in reversed(book) if entry.kind == "decision"}
+    decided = [entry for entry in reversed(book) if entry.kind == "decision"]
+    days = {entry.content["run"]: f"{datetime.fromisoformat(entry.at).astimezone():%Y-%m-%d}" for entry in decided}
     seal = seal or next((seals[run] for run in days), "")
     meant = {known for known in seals.values() if known.startswith(seal)} if len(seal) >= _SHORTEST else set()
     found = [(run, days[run], right(Path(runs) / run)) for run in seals if run in days and {seals[run]} == meant]
@@ -200,24 +196,19 @@ def trend(runs: str | Path, seal: str = "", *, noise: NoiseFloor | None = None) 
     kept = json.loads((Path(runs) / found[-1][0] / "decision.json").read_bytes())
     found = [item for item in found if item[2].keys() == found[-1][2].keys()]
     first = found[0][2]
-    verdicts: list[Verdict] = ["同等", *_verdicts([scores for _, _, scores in found[1:]], first, 0.05)]
+    told: list[Verdict] = ["同等", *verdicts([scores for _, _, scores in found[1:]], first)]
     weeks, inside = [], list[Scores]()
-    for (run, day, scores), told in zip(found, verdicts, strict=True):
+    for (run, day, scores), verdict in zip(found, told, strict=True):
         share = sum(scores.values()) / len(scores)
         center, low, high = limits(inside, noise) if inside else (share, math.nan, math.nan)
         if len(inside) < 2 and not noise:
             low = high = math.nan
         outside = share < low or share > high
-        weeks.append(Week(run, day, share, center, low, high, outside, told))
+        weeks.append(Week(run, day, share, center, low, high, outside, verdict))
         if not outside:
             inside.append(scores)
     (digest,) = meant
     return Trend(digest, len(first), tuple(weeks), _watched(kept)[1])
-
-
-def _day(at: str) -> str:
-    """Return the date of a moment in the time zone of this machine."""
-    return datetime.fromisoformat(at).astimezone().date().isoformat()
 
 
 def limits(earlier: Sequence[Scores], noise: NoiseFloor | None = None) -> tuple[float, float, float]:

@@ -254,17 +254,13 @@ def _questions(kpi: Kpi, cases: Sequence[Case] | None, total: int, part: float) 
     return int(len(names) * part), [level for level in levels if len({*level}) < len(names)], note
 
 
-def _sizes(level: Sequence[str]) -> list[int]:
-    return [*Counter(level).values()]
-
-
 def _widening(levels: list[list[str]], part: float, alpha: float) -> float:
     """Return how many questions tell as much as one unrelated one, about: the most of all groupings."""
     from scipy.stats import norm, t
 
     found = [1.0]
     for level in levels:
-        squares = sum(size**2 for size in _sizes(level))
+        squares = sum(size**2 for size in Counter(level).values())
         freedom, size = part * len(level) ** 2 / squares - 1, 1 + (squares / len(level) - 1) * part
         if freedom > 0:
             found.append((1 + LIKENESS * (size - 1)) * float(t.isf(alpha, freedom) / norm.isf(alpha)) ** 2)
@@ -293,7 +289,7 @@ def _gate(
     def turned(share: float) -> float:
         return share if up else 1 - share
 
-    sizes = _sizes(levels[0]) if levels else []
+    sizes = [*Counter(levels[0]).values()] if levels else []
 
     def chance(way: float, documents: int = 0) -> Chance:
         """Return the chances at a truth; on as many documents as named where they are not those of the questions."""
@@ -344,7 +340,7 @@ def _unreachable(planned: KpiPlan, alphas: Sequence[float]) -> list[tuple[str, s
 def _fewest(planned: KpiPlan, alpha: float) -> float:
     """Return the fewest questions with which perfect results pass at ``alpha``."""
     kpi, metric = planned.kpi, METRICS[planned.kpi.metric]
-    least = ({"judged": designs.LABELS} | LEAST).get(metric.kind, 1)
+    least = LEAST.get(metric.kind, 1)
     if metric.kind in ("amount", "yen_per_right"):
         return least
     if kpi.role == "guardrail":

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from kit import views
 from kit.evaluation.decide import read_decision
-from kit.evaluation.figures import show
 from kit.evaluation.metrics import METRICS
 from kit.records import Decision, KpiResult
 from kit.trust.seal import today
@@ -113,10 +112,10 @@ def _past(result: KpiResult) -> float:
 def _written(result: KpiResult) -> tuple[str, str, str]:
     """Write interval, bar, and what the bar is passed by."""
     metric = METRICS[result.kpi.metric]
-    low, high, bar = (show(metric, value) for value in (result.low, result.high, result.kpi.bar))
+    low, high, bar = (metric.show(value) for value in (result.low, result.high, result.kpi.bar))
     direction = "以上" if metric.higher_is_better else "以下"
     past = _past(result)
-    return f"{low}〜{high}", bar + direction, show(metric, past, signed=True) if math.isfinite(past) else "不明"
+    return f"{low}〜{high}", bar + direction, metric.show(past, signed=True) if math.isfinite(past) else "不明"
 
 
 def _yen(yen: float) -> str:

@@ -54,7 +54,7 @@ def agreement(run: str | Path) -> list[Agreement]:
         RunError: Nothing was drawn to be scored.
     """
     evaluation = read_evaluation(run)
-    drawing = drawn(evaluation, [METRIC], evaluation.arms)
+    drawing = drawn(evaluation)
     names = {value: name for name, value in VERDICTS.items()}
     said = {(s.key, s.by): names[s.value] for s in scores.read(run) if s.metric == METRIC and s.note != DRAWN}
     first, *others = drawing.terms["raters"]
@@ -62,12 +62,9 @@ def agreement(run: str | Path) -> list[Agreement]:
     for other in others:
         keys = [(item, (item.case.id, item.arms[0], METRIC)) for item in drawing.items]
         both = [(i, said[k, first], said[k, other]) for i, k in keys if (k, first) in said and (k, other) in said]
-        found.append(_compared((first, other), both))
+        value, *bounds = kappa([[sum(pair == [row, column] for _, *pair in both) for column in VERDICTS] for row in VERDICTS])
+        differ = tuple(pair for pair in both if pair[1] != pair[2])
+        interval = None if math.isnan(bounds[0]) else (bounds[0], bounds[1])
+        formed = None if math.isnan(value) else value
+        found.append(Agreement((first, other), len(both), len(both) - len(differ), formed, interval, differ))
     return found
-
-
-def _compared(raters: tuple[str, str], both: list[tuple[Item, str, str]]) -> Agreement:
-    found, *bounds = kappa([[sum(pair == [one, other] for _, *pair in both) for other in VERDICTS] for one in VERDICTS])
-    differ = tuple(pair for pair in both if pair[1] != pair[2])
-    interval = None if math.isnan(bounds[0]) else (bounds[0], bounds[1])
-    return Agreement(raters, len(both), len(both) - len(differ), None if math.isnan(found) else found, interval, differ)

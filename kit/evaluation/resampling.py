@@ -64,19 +64,18 @@ class Resampled:
         return Span(float(values[0]), float(low), float(high))
 
 
-def resampled(columns: np.ndarray, groups: Sequence[str], *, seed: int = 0) -> Resampled:
-    """Draw groups of questions with replacement, as many as there are.
+def resampled(columns: np.ndarray, groups: Sequence[str]) -> Resampled:
+    """Draw groups of questions with replacement, as many as there are; the same draws each time.
 
     Args:
         columns: One row a question; what is paired stands in one row.
         groups: The group of each question.
-        seed: Seed of the draws: the same bounds each time.
     """
     place = {name: number % BLOCKS for number, name in enumerate(dict.fromkeys(groups))}
     table = np.zeros((min(len(place), BLOCKS), columns.shape[1]))
     np.add.at(table, [place[name] for name in groups], columns)
     n = len(table)
-    weights = np.vstack([np.ones(n), np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=DRAWS)])
+    weights = np.vstack([np.ones(n), np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS)])
     pairs = (table[:, :, None] * table[:, None, :]).reshape(n, -1)
     return Resampled(weights @ table, (weights @ pairs).reshape(len(weights), table.shape[1], -1))
 

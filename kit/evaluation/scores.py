@@ -16,7 +16,7 @@ from pathlib import Path
 from kit.errors import DataError, RunError, SealError
 from kit.evaluation.metrics import METRICS
 from kit.trust import ledger
-from kit.trust.durable import JsonLines, Record, canonical, to_json
+from kit.trust.durable import JsonLines, canonical, to_json
 
 FILE = "scores.jsonl"
 JUDGE = "judge:"
@@ -83,7 +83,7 @@ def append(run: str | Path, scores: Iterable[Score], source: str) -> int:
             os.truncate(path, len(_vouched(folder, whole=False)))
     with JsonLines(path) as file:
         before = _vouched(folder)
-        known = [_score(record) for record in file.records]
+        known = [Score(**record) for record in file.records]
         said = {(score.key, score.by): (score.value, score.note) for score in known}
         drawn = {score.key for score in known if score.note == DRAWN}
         draws = [entry.content for entry in ledger.find(book, "drawn", run=folder.name)]
@@ -108,7 +108,7 @@ def read(run: str | Path) -> list[Score]:
     Raises:
         SealError: The file is not the one that the ledger knows.
     """
-    return [_score(json.loads(line)) for line in _vouched(Path(run).resolve()).splitlines()]
+    return [Score(**json.loads(line)) for line in _vouched(Path(run).resolve()).splitlines()]
 
 
 def final(scores: Iterable[Score]) -> dict[tuple[str, str, str], float | None]:
@@ -181,10 +181,6 @@ def _require_drawn(score: Score, raters: Sequence[str], drawn: Collection[tuple[
             f"抽選していない回答か、抽選のときに決めた採点者（{'、'.join(raters) or '抽選前'}）ではないか、備考が「{DRAWN}」です。",
             "`kit score 実行フォルダ` で抽選してシートを書き出し、そのシートに記入して取り込んでください。",
         )
-
-
-def _score(record: Record) -> Score:
-    return Score(**record)
 
 
 def _content(path: Path) -> bytes:

@@ -80,7 +80,7 @@ def limit_bounds(values: Any, alpha: float) -> tuple[float, float]:
     return float(drawn.mean()) - error * (quantile - moved), float(drawn.mean()) + error * (quantile + moved)
 
 
-def mean_bounds(values: Sequence[float], alpha: float, *, seed: int = 0) -> tuple[float, float]:
+def mean_bounds(values: Sequence[float], alpha: float) -> tuple[float, float]:
     """Return BCa bootstrap bounds of a mean of values between 0 and 1, widened by what the sample may not have shown.
 
     The bootstrap knows only the values that were drawn. A share of 1 - alpha^(1/n) of all questions can stay out of a
@@ -99,7 +99,7 @@ def mean_bounds(values: Sequence[float], alpha: float, *, seed: int = 0) -> tupl
     else:
         result = bootstrap(
             (np.asarray(values),), np.mean, confidence_level=1 - 2 * alpha, method="BCa", n_resamples=9999, batch=1000,
-            rng=np.random.default_rng(seed),
+            rng=np.random.default_rng(0),
         )
         low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
     return min(low, mean * seen), max(high, 1 - (1 - mean) * seen)
@@ -194,9 +194,7 @@ def questions_needed(point: float, bar: float, alpha: float, *, power: float = 0
     return needed if needed <= limit and n.size else 0
 
 
-def ratio_bounds(
-    numerators: Sequence[float], denominators: Sequence[float], alpha: float, *, seed: int = 0
-) -> tuple[float, float]:
+def ratio_bounds(numerators: Sequence[float], denominators: Sequence[float], alpha: float) -> tuple[float, float]:
     """Return bounds of sum(numerators) / sum(denominators), where each denominator is 0 or 1.
 
     The wider of three: paired percentile bootstrap, studentised bootstrap (simulated with skewed costs, n = 50: false GO
@@ -208,12 +206,12 @@ def ratio_bounds(
     top, bottom = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
     if not top.size:
         return -math.inf, math.inf
-    low, high = _seen_ratio_bounds(top, bottom, alpha, seed)
+    low, high = _seen_ratio_bounds(top, bottom, alpha)
     unseen = (1 - alpha ** (1 / top.size)) * float(top.max() - top.mean())
     return low, high + unseen / float(bottom.mean()) if bottom.any() else high
 
 
-def _seen_ratio_bounds(top: np.ndarray, bottom: np.ndarray, alpha: float, seed: int) -> tuple[float, float]:
+def _seen_ratio_bounds(top: np.ndarray, bottom: np.ndarray, alpha: float) -> tuple[float, float]:
     fewest, most = share_bounds(round(float(bottom.sum())), top.size, alpha)
     mean = float(top.mean())
     least, largest = mean / most, mean / fewest if fewest else math.inf
@@ -221,7 +219,7 @@ def _seen_ratio_bounds(top: np.ndarray, bottom: np.ndarray, alpha: float, seed: 
         ratio = mean / float(bottom.mean())
         low, high = limit_bounds(ratio + (top - ratio * bottom) / bottom.mean(), alpha)
         return min(low, least), max(high, largest)
-    picks = np.random.default_rng(seed).integers(0, top.size, size=(4000, top.size))
+    picks = np.random.default_rng(0).integers(0, top.size, size=(4000, top.size))
     tops, bottoms = top[picks], bottom[picks]
     some = bottoms.any(axis=1)
     ratios = np.divide(tops.sum(axis=1), bottoms.sum(axis=1), out=np.full(len(picks), math.inf), where=some)
@@ -231,13 +229,19 @@ def _seen_ratio_bounds(top: np.ndarray, bottom: np.ndarray, alpha: float, seed: 
         ratio = mean / float(bottom.mean())
         spread = (tops - ratios[:, None] * bottoms).std(axis=1) / bottoms.mean(axis=1)
         error = float((top - ratio * bottom).std() / bottom.mean())
-        away = (ratios - ratio)[spread > 1e-12 * mean] / spread[spread > 1e-12 * mean]
-        left, right = np.quantile(away, [RATIO_ALPHA * alpha, 1 - RATIO_ALPHA * alpha]) if away.size else (0.0, 0.0)
-        low, high = min(low, ratio - right * error), max(high, ratio - left * error)
-    return float(low), float(high)
+        lower, upper = _studentised(ratio, ratios, error, np.where(spread > 1e-12 * mean, spread, 0.0), RATIO_ALPHA * alpha)
+        low, high = min(low, lower), max(high, upper)
+    return low, high
 
 
-def amount_bounds(values: Sequence[float], alpha: float, *, seed: int = 0) -> tuple[float, float]:
+def _studentised(point: float, drawn: np.ndarray, error: float, errors: np.ndarray, alpha: float) -> tuple[float, float]:
+    """Return studentised bootstrap bounds of an estimate from those of resamples, each with its standard error (0: unknown)."""
+    away = (drawn - point)[errors > 0] / errors[errors > 0]
+    left, right = np.quantile(away, [alpha, 1 - alpha]) if away.size else (0.0, 0.0)
+    return float(point - right * error), float(point - left * error)
+
+
+def amount_bounds(values: Sequence[float], alpha: float) -> tuple[float, float]:
     """Return bounds of the mean of values without limits, such as minutes saved.
 
     The wider of Student's t and the studentised bootstrap (Efron & Tibshirani, An Introduction to the Bootstrap, 12.5):
@@ -255,13 +259,10 @@ def amount_bounds(values: Sequence[float], alpha: float, *, seed: int = 0) -> tu
     if drawn.size > MANY:
         return limit_bounds(drawn, alpha)
     low, high = (float(bound) for bound in DescrStatsW(drawn).tconfint_mean(alpha=2 * alpha))
-    again = drawn[np.random.default_rng(seed).integers(0, drawn.size, size=(4000, drawn.size))]
-    spread, error = again.std(axis=1, ddof=1), drawn.std(ddof=1)
-    away = (again.mean(axis=1) - drawn.mean())[spread > 0] / spread[spread > 0]
-    if not away.size:
-        return low, high
-    left, right = np.quantile(away, [alpha, 1 - alpha])
-    return min(low, float(drawn.mean() - right * error)), max(high, float(drawn.mean() - left * error))
+    again = drawn[np.random.default_rng(0).integers(0, drawn.size, size=(4000, drawn.size))]
+    mean, error = float(drawn.mean()), float(drawn.std(ddof=1))
+    lower, upper = _studentised(mean, again.mean(axis=1), error, again.std(axis=1, ddof=1), alpha)
+    return min(low, lower), max(high, upper)
 
 
 AMOUNT_LEAST = 100

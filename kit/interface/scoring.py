@@ -7,7 +7,7 @@ from typing import Any
 
 from kit import views
 from kit.errors import RunError
-from kit.evaluation import handouts, raters, scores, scoring_sheet, time_sheet
+from kit.evaluation import raters, scores, scoring_sheet
 from kit.evaluation.judge import calibration, judge_run
 from kit.evaluation.runs import read_evaluation
 from kit.evaluation.scoring_sheet import DEFAULTS, METRIC, VERDICTS, Item
@@ -26,11 +26,10 @@ def score(options: argparse.Namespace) -> tuple[Any, str]:
         return _by_model(options.run, options.judge)
     run, lines, sheets = options.run, [], []
     if options.sheet:
-        times = handouts.mark_of(Path(options.sheet)).startswith(time_sheet.LETTER)
-        lines.append((time_sheet.read_times if times else scoring_sheet.read_sheet)(options.sheet, run))
+        lines.append(scoring_sheet.read_sheet(options.sheet, run))
     else:
         agreed = {kpi.metric for kpi in read_evaluation(run).seal.criteria.kpis}
-        sheets = time_sheet.write_times(run, sample=options.sample)
+        sheets = scoring_sheet.write_times(run, sample=options.sample)
         if not sheets or agreed & _SCORED:
             sheets += scoring_sheet.write_sheet(run, sample=options.sample)
         lines += [f"記入するシート: {shown(path)}" for path in sheets]
@@ -62,10 +61,9 @@ def _progress(run: str) -> list[tuple[str, str, int, int]]:
     """Return sheet, rater, rows done, rows planned."""
     evaluation, found = read_evaluation(run), []
     said = {(score.key, score.by) for score in scores.read(run) if score.note != scoring_sheet.DRAWN}
-    handed = (("採点シート", [METRIC], evaluation.arms), ("実務記録シート", time_sheet.measured(evaluation), evaluation.arms[-1:]))
-    for sheet, metrics, arms in handed:
+    for sheet, (metrics, _) in scoring_sheet.scored(evaluation).items():
         with suppress(RunError):  # not drawn
-            drawing = scoring_sheet.drawn(evaluation, metrics, arms)
+            drawing = scoring_sheet.drawn(evaluation, sheet)
             for rater in drawing.terms["raters"]:
                 keys = [(item.case.id, item.arms[0], metric) for item in drawing.of(rater) for metric in metrics]
                 found.append((sheet, rater, sum((key, rater) in said for key in keys), len(keys)))
@@ -83,7 +81,7 @@ def score_answers(run: str | Path, *, rater: str = "", sample: int = 0) -> Any:
         sample: Questions to draw where nothing was drawn so far; 0 takes all.
     """
     evaluation = read_evaluation(run)
-    drawing = scoring_sheet.draw(evaluation, [METRIC], evaluation.arms, DEFAULTS | {"sample": sample})
+    drawing = scoring_sheet.draw(evaluation, DEFAULTS | {"sample": sample})
     who = rater or drawing.terms["raters"][0]
     items = drawing.of(who)
     said = {s.key: s.value for s in scores.read(run) if s.by == who and s.note != scoring_sheet.DRAWN}

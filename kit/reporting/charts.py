@@ -20,8 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from kit.evaluation.depths import Depth
 from kit.evaluation.metrics import METRICS
+from kit.evaluation.recall import Depth
 from kit.knowledge.atlas import CorpusMap
 from kit.records import KpiResult, Step
 from kit.reporting import wording

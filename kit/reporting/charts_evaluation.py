@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from kit.evaluation.comparisons import Pairs, Slice, Slices
 from kit.evaluation.failures import LABELS, Causes
 from kit.evaluation.metrics import METRICS
 from kit.evaluation.monitoring import Trend
-from kit.evaluation.pairs import Pairs
 from kit.evaluation.planning import Plan, show
-from kit.evaluation.slices import Slice, Slices
 from kit.reporting import wording
 from kit.reporting.blocks import Chart, Plot
 from kit.reporting.charts import (

@@ -7,9 +7,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from kit.evaluation.answers import cited, gold
 from kit.evaluation.evaluate import JOURNAL
-from kit.evaluation.failures import cause
+from kit.evaluation.failures import cause, cited, gold
 from kit.evaluation.metrics import METRICS
 from kit.evaluation.runs import read_evaluation
 from kit.records import OPEN_STATES, Case, Decision, Row
