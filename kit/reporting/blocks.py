@@ -36,7 +36,7 @@ class Table:
     note: str = ""
 
 
-Kind = Literal["ranges", "columns", "stacked", "waterfall", "lines", "tornado", "points"]
+Kind = Literal["ranges", "stacked", "waterfall", "lines", "tornado", "points"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,10 @@ from kit.reporting.wording import Language
 if TYPE_CHECKING:  # it brings the chat client
     from kit.serving.load import LoadTest
 
-BLUE, ORANGE, INK, PALE = "#0072B2", "#D55E00", "#222222", "#E3EEF5"
-_FORMS = (("o", BLUE), ("s", ORANGE), ("p", "#00785A"), ("D", "#AA4E87"), ("h", "#3A7CA5"), ("8", "#8A6D00"), ("X", "#6B6B6B"))
+BLUE, ORANGE, INK, PALE, SOFT = "#0072B2", "#D55E00", "#222222", "#E3EEF5", "#5A646E"
+COLORS = (BLUE, ORANGE, "#00785A", "#AA4E87", "#8A6D00", "#3A7CA5", "#6B6B6B")
+TONES = {"GO": "#0B6B4F", "NO-GO": "#9B1C1C", "EXTEND": "#855400"}
+_FORMS = tuple(zip("ospD8hX", COLORS, strict=True))
 PERCENT = ([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20", "40", "60", "80", "100%"])
 _DEPTH_MARKS = "塗り: 正しく対応\n白抜き: 根拠が検索に出た"
 _INVISIBLE = re.compile("[\u200b-\u200d\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]")  # joiners, and which variant of a letter

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from kit.reporting.blocks import Block, Chart, Listing, Table, Text
-from kit.reporting.charts import INK
-from kit.reporting.slide_charts import FACE, add_chart
+from kit.reporting.charts import INK, SOFT, TONES
+from kit.reporting.native_charts import alone
 from kit.reporting.summary import Summary
 from kit.reporting.typesetting import LEADING, clipped, column_widths, height, wrapped
 
 WIDTH, HEIGHT, FOOT = 960.0, 540.0, 498.0
 """Of a slide, and where its body ends."""
-SOFT, LINE, WASH = "#5A646E", "#D5DADE", "#F4F6F8"
-TONES = {"GO": "#0B6B4F", "NO-GO": "#9B1C1C", "EXTEND": "#855400"}
+FACE, LINE, WASH = "Yu Gothic", "#D5DADE", "#F4F6F8"
 NOTE, _PAD, _LEAST, _INDENT = 10.0, 10.0, 110.0, 16.0
 Frame = tuple[float, float, float, float]
 """Left, top, width, height."""
@@ -35,6 +34,8 @@ def needed(block: Block, width: float, size: float) -> float:
 
 def draw(slide: Any, block: Block, frame: Frame, size: float, lang: str) -> None:
     """Draw a block into its frame."""
+    from pptx.util import Pt
+
     left, top, width, tall = frame
     if isinstance(block, Text):
         write(slide, [(block.text, size)], frame, lang)
@@ -47,8 +48,7 @@ def draw(slide: Any, block: Block, frame: Frame, size: float, lang: str) -> None
         write(slide, [(item.text, size) for item in block.items], (left, top, width, tall), lang, bullet="1" if block.numbered else "•")
     if isinstance(block, Chart):
         if block.plot:
-            shape = add_chart(slide, block.plot, (left, top, width, tall), 10)
-            _describe(shape, block.alt)
+            _describe(slide.shapes.add_chart(None, *map(Pt, (left, top, width, tall)), alone(block.plot)), block.alt)
         else:
             write(slide, [(clipped(block.alt, size, width, int(tall / size / LEADING)), size)], (left, top, width, tall), lang)
     if isinstance(block, Table):
