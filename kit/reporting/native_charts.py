@@ -116,7 +116,7 @@ def _axes(plot: Plot) -> tuple[dict[str, Any], dict[str, Any]]:
     values = [values for _, values in plot.series]
     usual = {"num_font": {**_LETTERS, "rotation": 0}, "name_font": _LETTERS, "major_tick_mark": "none", "minor_tick_mark": "none"}
     across: dict[str, Any] = {**usual, "label_position": "low", "line": _LINE, "major_gridlines": {"visible": False}}
-    up = {**usual, "name": plot.axis, "num_format": plot.number, "line": {"none": True}, "major_gridlines": _GRID}
+    up: dict[str, Any] = {**usual, "name": plot.axis, "num_format": plot.number, "line": {"none": True}, "major_gridlines": _GRID}
     if plot.kind == "points":
         across |= {"name": plot.series[0][0], "min": 0}
         if plot.number.endswith("%"):  # the lines to the ends do not count where the axis is chosen

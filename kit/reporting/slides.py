@@ -14,7 +14,7 @@ from typing import Any
 from kit.reporting import wording
 from kit.reporting.blocks import Block, Chart, Listing, Section, Table, Text
 from kit.reporting.slide_parts import FOOT, WIDTH, Frame, draw, needed, template, write
-from kit.reporting.summary import Summary
+from kit.reporting.summary import Summary, kpi_table, money_table
 from kit.reporting.typesetting import clipped, height
 
 MOST = 8
@@ -57,21 +57,12 @@ def deck(summary: Summary) -> bytes:
 
 def _first(show: Any, s: Summary, words: dict[str, Any]) -> None:
     """Draw the slide of the decision: the same content as the first page of the other formats."""
-    beside = len(s.arms) > 1
-    names = [words[key] for key in ("measure", "result", "value", "interval", "bar", *["baseline"] * beside, "n")]
-    rows = tuple(
-        (k.label, f"{k.mark} {k.word}", k.value, k.interval, k.bar, *[k.baseline] * beside, k.n) for k in s.kpis
-    )
-    under = [*(f"{name}: {label}" for name, label in s.arms), s.failures]
-    kpis = Table(tuple(names), rows, "ll" + "r" * (len(names) - 2), words["kpis"], "　".join(under))
-    header = tuple(words[key] for key in ("item", "estimate", "range", "grade"))
-    money = Table(header, tuple(tuple(line) for line in s.money), "lrrc", words["money"])
-    steps = Listing(tuple(Text(step) for step in s.steps), words["next"], numbered=True)
-    left = (kpis, steps)
-    right: tuple[Block, ...] = (*[s.chart] * bool(s.chart), *[money] * bool(s.money))  # type: ignore[arg-type]
+    kpis = kpi_table(s, "　".join((*(f"{name}: {label}" for name, label in s.arms), s.failures)))
+    steps = Listing(tuple(map(Text, s.steps)), words["next"], numbered=True)
+    right = [block for block in (s.chart, money_table(s) if s.money else None) if block]
     seal = " / ".join(part for part in (s.scope, *s.headline) if part)
     badge = f"{s.outcome}　{s.mark} {words[s.outcome]}"
-    said = [badge, s.reason, *filter(None, (s.evidence, s.comparison)), s.title, s.hypothesis, seal, *_told((*left, *right), words)]
+    said = [badge, s.reason, *filter(None, (s.evidence, s.comparison)), s.title, s.hypothesis, seal, *_told((kpis, steps, *right), words)]
     rest = [s.footnote, s.assumption, words["grades"], *([words["notes"], *s.notes] if s.notes else [])]
     slide = _slide(show, s.title, (*said, *filter(None, rest)), s)
     _write_fitting(slide, [s.hypothesis, seal], (_LEFT, 60, _ROOM, 48), (12, 11, 10.5, 10), s.lang, soft=True)

@@ -15,7 +15,7 @@ from kit.reporting.blocks import Block, Chart, Listing, Section, Table, Text
 from kit.reporting.charts import INK, PALE, SOFT, TONES
 from kit.reporting.native_charts import FONT, HEIGHT, Figures, cell
 from kit.reporting.samples import Sample, samples
-from kit.reporting.summary import Summary
+from kit.reporting.summary import Summary, kpi_table, money_table
 from kit.reporting.wording import plain
 
 _RULE = "#8C96A0"
@@ -61,21 +61,15 @@ def workbook(summary: Summary, decision: Decision) -> bytes:
 
 def _first(s: Summary, words: dict[str, Any]) -> Section:
     """Lay out the first page."""
-    names = [words[key] for key in ("measure", "result", "value", "interval", "bar", "baseline", "n")]
-    lines = [[k.label, f"{k.mark} {k.word}", k.value, k.interval, k.bar, k.baseline, k.n] for k in s.kpis]
-    for row in (names, *lines) if len(s.arms) == 1 else ():
-        del row[5]
-    head = (words["item"], words["estimate"], words["range"], words["grade"])
-    money = tuple((m.label, m.value, m.span, m.grade) for m in s.money)
     arms = (*(f"{name}: {label}" for name, label in s.arms), s.failures)
     texts = (s.evidence, s.comparison, s.title, s.hypothesis, "　".join(filter(None, (s.scope, *s.headline))))
     blocks: list[Block | None] = [
         *map(Text, texts),
-        Table(tuple(names), tuple(map(tuple, lines)), "llrrrrr"[: len(names)], words["kpis"]),
+        kpi_table(s),
         Listing(tuple(map(Text, arms))),
         s.chart,
         Text(s.footnote),
-        Table(head, money, "lrrc", words["money"], s.assumption + words["grades"]) if money else None,
+        money_table(s, s.assumption + words["grades"]) if s.money else None,
         Listing(tuple(map(Text, s.steps)), words["next"], numbered=True),
         Listing(tuple(map(Text, s.notes)), words["notes"]) if s.notes else None,
     ]
