@@ -283,15 +283,13 @@ def _shortened(block: Block, lines: int, width: float, size: float) -> Block:
 
 
 def _undated(file: bytes) -> bytes:
-    """Return an office file, and the workbooks in it, without times; the version told is the one that charts are written for."""
+    """Return an office file, and the workbooks in it, without times."""
     written = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(file)) as old, zipfile.ZipFile(written, "w") as new:
         for name in old.namelist():
             content = old.read(name)
             if name.endswith(".xlsx"):
                 content = _undated(content)
-            if name == "docProps/app.xml":  # charts leave out what is off, as this version did: LibreOffice would take it for on
-                content = re.sub(rb"(?<=<AppVersion>)[^<]*", b"12.0000", content)
             if name == "docProps/core.xml":
                 content = re.sub(rb"<dcterms:(created|modified)\b[^>]*>[^<]*</dcterms:\1>", b"", content)
             new.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
