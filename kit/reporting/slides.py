@@ -213,33 +213,15 @@ def _first_of(blocks: Sequence[Block], most: int) -> list[Block]:
 
 
 def _arranged(blocks: Sequence[Block], frame: Frame, size: float, apart: bool) -> _Placed | None:
-    """Return an arrangement that fits: in one column or two, or charts in a row above the rest."""
-    left, top, width, room = frame
+    """Return an arrangement that fits, in one column or two."""
     if not apart:
         return _stacked(blocks, frame, size)
-    charts = [block for block in blocks if isinstance(block, Chart)]
-    rest = [block for block in blocks if not isinstance(block, Chart)]
+    charts = sum(isinstance(block, Chart) for block in blocks)
     if not charts and (found := _stacked(blocks, frame, size)):
         return found
-    splits = range(1, len(blocks))
-    if len(charts) < 2 or not rest:
-        both = (_beside([blocks[:at], blocks[at:]], frame, size, share) for share in (0.5, 0.6, 0.4) for at in splits)
-        fits = [placed for placed in both if placed]
-        return min(fits, key=_bottom) if fits else _stacked(blocks, frame, size)
-    tall = min(0.55 * room, 0.5 * width / len(charts))
-    while tall > 120:
-        share = (width - _GAP * (len(charts) - 1)) / len(charts)
-        above = [_stacked([chart], (left + at * (share + _GAP), top, share, tall), size) for at, chart in enumerate(charts)]
-        below = (left, top + tall + 10, width, room - tall - 10)
-        under = _stacked(rest, below, size)
-        if not under:
-            parted = (_beside([rest[:at], rest[at:]], below, size, 0.5) for at in range(1, len(rest)))
-            under = min((placed for placed in parted if placed), key=_bottom, default=None)
-        if under and all(above):
-            return [*(pair for placed in above for pair in placed or ()), *under]
-        tall -= 15
-    halves = (_beside([blocks[:at], blocks[at:]], frame, size, 0.5) for at in splits)
-    return min((placed for placed in halves if placed), key=_bottom, default=None)
+    shares = (0.5,) if charts > 1 else (0.5, 0.6, 0.4)
+    both = (_beside([blocks[:at], blocks[at:]], frame, size, share) for share in shares for at in range(1, len(blocks)))
+    return min((placed for placed in both if placed), key=_bottom, default=None) or _stacked(blocks, frame, size)
 
 
 def _bottom(placed: _Placed) -> float:
