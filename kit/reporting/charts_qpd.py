@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kit.evaluation.metrics import METRICS
@@ -11,6 +10,7 @@ from kit.reporting import wording
 from kit.reporting.blocks import Chart, Plot
 from kit.reporting.charts import (
     BLUE,
+    GREY,
     INK,
     ORANGE,
     PALE,
@@ -26,8 +26,6 @@ if TYPE_CHECKING:  # it draws these
     from kit.evaluation.calibration import Bin
     from kit.reporting.qpd import Qpd
     from kit.reporting.quarters import Quarter
-
-GREY = "#C9CED3"
 
 
 def frontier_chart(found: "Qpd", names: Mapping[str, str], lang: Language = "ja") -> Chart:
@@ -67,7 +65,7 @@ def frontier_chart(found: "Qpd", names: Mapping[str, str], lang: Language = "ja"
             tuple(zip((words["qpd_chart_yen"], words[f"qpd_chart_{found.metric}"], "low", "high"), columns, strict=True)),
             "0%" if share else "0.0", words[f"qpd_chart_{found.metric}"],
         )  # fmt: skip
-        return replace(finished(figure, f"{words['qpd_chart']}: {'; '.join(told)}"), title=words["qpd_chart"], plot=plot)
+        return finished(figure, f"{words['qpd_chart']}: {'; '.join(told)}", words["qpd_chart"], plot)
 
 
 def quarters_chart(found: Sequence["Quarter"], axis: str, lang: Language = "ja") -> Chart:
@@ -99,7 +97,7 @@ def quarters_chart(found: Sequence["Quarter"], axis: str, lang: Language = "ja")
         series = ((axis, tuple(q.qpd.point for q in found)), *(
             (f"{words['quarter_limits']} {end}", tuple(None if math.isnan(v) else v for v in values)) for end, values in (("−", low), ("+", high))
         ))  # fmt: skip
-        return replace(finished(figure, f"{axis}: {'; '.join(told)}"), plot=Plot("lines", names, series, "#,##0.00", axis))
+        return finished(figure, f"{axis}: {'; '.join(told)}", plot=Plot("lines", names, series, "#,##0.00", axis))
 
 
 def calibration_chart(found: Sequence["Bin"], lang: Language = "ja") -> Chart:
@@ -123,7 +121,7 @@ def calibration_chart(found: Sequence["Bin"], lang: Language = "ja") -> Chart:
         told = (f"{name} {_told(b.share, 'share', lang)}" for name, b in zip(names, found, strict=True))
         columns = [*zip(*((b.confidence, *b.share) for b in found), strict=True)] or [()] * 4
         plot = Plot("points", names, tuple(zip((words["reliability_x"], words["reliability_y"], "low", "high"), columns, strict=True)), "0%", words["reliability_y"])
-        return replace(finished(figure, f"{words['reliability_title']}: {'; '.join(told)}"), plot=plot)
+        return finished(figure, f"{words['reliability_title']}: {'; '.join(told)}", plot=plot)
 
 
 def _reach(*spans: Span) -> list[list[float]]:
