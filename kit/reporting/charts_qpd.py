@@ -58,14 +58,14 @@ def frontier_chart(found: "Qpd", names: Mapping[str, str], lang: Language = "ja"
         ax.xaxis.set_major_formatter("{x:,g}")
         figure.text(0.02, 0.03, words["qpd_chart_marks"], size=8.8)
         unit = "share" if share else "amount"
-        told = (f"{names[r.arm]} {_told(r.quality, unit, lang)}{words['comma']}{_told(r.yen, 'yen', lang)}" for r in found.routes)
+        texts = (f"{names[r.arm]} {told(r.quality, unit, lang)}{words['comma']}{told(r.yen, 'yen', lang)}" for r in found.routes)
         columns = zip(*((r.yen.point, r.quality.point, r.quality.low, r.quality.high) for r in found.routes), strict=True)
         plot = Plot(
             "points", tuple(names[r.arm] for r in found.routes),
             tuple(zip((words["qpd_chart_yen"], words[f"qpd_chart_{found.metric}"], "low", "high"), columns, strict=True)),
             "0%" if share else "0.0", words[f"qpd_chart_{found.metric}"],
         )  # fmt: skip
-        return finished(figure, f"{words['qpd_chart']}: {'; '.join(told)}", words["qpd_chart"], plot)
+        return finished(figure, f"{words['qpd_chart']}: {'; '.join(texts)}", words["qpd_chart"], plot)
 
 
 def quarters_chart(found: Sequence["Quarter"], axis: str, lang: Language = "ja") -> Chart:
@@ -93,11 +93,11 @@ def quarters_chart(found: Sequence["Quarter"], axis: str, lang: Language = "ja")
         ax.grid(axis="y")
         figure.legend(*ax.get_legend_handles_labels(), loc="lower center", ncols=3, columnspacing=1.6)
         names = tuple(words["quarter"].format(year=q.year, number=q.number) for q in found)
-        told = (f"{name} {_told(q.qpd, f'qpd_{q.metric}', lang)}" for name, q in zip(names, found, strict=True))
+        texts = (f"{name} {told(q.qpd, f'qpd_{q.metric}', lang)}" for name, q in zip(names, found, strict=True))
         series = ((axis, tuple(q.qpd.point for q in found)), *(
             (f"{words['quarter_limits']} {end}", tuple(None if math.isnan(v) else v for v in values)) for end, values in (("−", low), ("+", high))
         ))  # fmt: skip
-        return finished(figure, f"{axis}: {'; '.join(told)}", plot=Plot("lines", names, series, "#,##0.00", axis))
+        return finished(figure, f"{axis}: {'; '.join(texts)}", plot=Plot("lines", names, series, "#,##0.00", axis))
 
 
 def calibration_chart(found: Sequence["Bin"], lang: Language = "ja") -> Chart:
@@ -118,10 +118,10 @@ def calibration_chart(found: Sequence["Bin"], lang: Language = "ja") -> Chart:
         ax.set_yticks(*PERCENT)
         ax.legend(loc="upper left")
         names = tuple(words["reliability_bin"].format(confidence=f"{b.confidence:.0%}", n=b.n) for b in found)
-        told = (f"{name} {_told(b.share, 'share', lang)}" for name, b in zip(names, found, strict=True))
+        texts = (f"{name} {told(b.share, 'share', lang)}" for name, b in zip(names, found, strict=True))
         columns = [*zip(*((b.confidence, *b.share) for b in found), strict=True)] or [()] * 4
         plot = Plot("points", names, tuple(zip((words["reliability_x"], words["reliability_y"], "low", "high"), columns, strict=True)), "0%", words["reliability_y"])
-        return finished(figure, f"{words['reliability_title']}: {'; '.join(told)}", plot=plot)
+        return finished(figure, f"{words['reliability_title']}: {'; '.join(texts)}", plot=plot)
 
 
 def _reach(*spans: Span) -> list[list[float]]:
@@ -129,5 +129,6 @@ def _reach(*spans: Span) -> list[list[float]]:
     return [[max(0.0, s.point - s.low) for s in spans], [max(0.0, s.high - s.point) for s in spans]]
 
 
-def _told(span: Span, unit: str, lang: Language) -> str:
+def told(span: Span, unit: str, lang: Language) -> str:
+    """Write a value with its interval."""
     return str(wording.words(lang)["qpd_span"].format(wording.quantity([span.point], unit, lang), wording.quantity(span[1:], unit, lang)))

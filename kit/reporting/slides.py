@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kit.reporting import wording
-from kit.reporting.blocks import Block, Chart, Listing, Section, Table, Text
+from kit.reporting.blocks import Block, Chart, Listing, Section, Table, Text, graded
 from kit.reporting.slide_parts import FOOT, WIDTH, Frame, draw, needed, template, write
 from kit.reporting.summary import Summary, kpi_table, money_table
 from kit.reporting.typesetting import clipped, height
@@ -99,27 +99,12 @@ def _pages(summary: Summary, words: dict[str, Any]) -> list[_Page]:
 
 def _page(section: Section, words: dict[str, Any]) -> _Page:
     told = (section.title, *[section.lead] * bool(section.lead), *_told(section.blocks, words))
-    return _Page(section.title, section.lead, _graded(section.blocks, words), told)
-
-
-def _graded(blocks: Sequence[Block], words: dict[str, Any]) -> tuple[Block, ...]:
-    """Write the grades out, so that they are measured with their texts."""
-
-    def mark(text: Text) -> Text:
-        return Text(text.text + words["grade_after"].format(text.grade) if text.grade else text.text)
-
-    made: list[Block] = []
-    for block in blocks:
-        if isinstance(block, Listing):
-            made.append(replace(block, items=tuple(map(mark, block.items))))
-        else:
-            made.append(mark(block) if isinstance(block, Text) else block)
-    return tuple(made)
+    return _Page(section.title, section.lead, tuple(graded(section.blocks, words)), told)
 
 
 def _told(blocks: Sequence[Block], words: dict[str, Any]) -> Iterator[str]:
     """Yield all that blocks say, as plain lines."""
-    for block in _graded(blocks, words):
+    for block in graded(blocks, words):
         if isinstance(block, Text):
             yield block.text
             continue

@@ -11,7 +11,7 @@ from typing import Any
 
 from kit.records import Decision
 from kit.reporting import wording
-from kit.reporting.blocks import Block, Chart, Listing, Section, Table, Text
+from kit.reporting.blocks import Block, Chart, Listing, Section, Table, Text, graded
 from kit.reporting.charts import INK, PALE, SOFT, TONES
 from kit.reporting.native_charts import FONT, HEIGHT, Figures, cell
 from kit.reporting.samples import Sample, samples
@@ -115,21 +115,18 @@ class _Pages:
         page = _Page(sheet, self._looks, section.blocks)
         page.line(section.lead if is_first else section.title, "title")
         page.line("" if is_first else section.lead, "lead")
-        for index, block in enumerate(section.blocks):
+        for index, block in enumerate(graded(section.blocks, self._words)):
             if isinstance(block, Text):
-                page.line(self._graded(block), "lead" if is_first and not index else "text")
+                page.line(block.text, "lead" if is_first and not index else "text")
                 continue
             page.line(block.title, "heading", gap=True)
             if isinstance(block, Table):
                 page.table(block)
             elif isinstance(block, Listing):
                 for place, item in enumerate(block.items, 1):
-                    page.line(f"{f'{place}.' if block.numbered else '・'} {self._graded(item)}", "text")
+                    page.line(f"{f'{place}.' if block.numbered else '・'} {item.text}", "text")
             else:
                 page.chart(block, self._figures)
-
-    def _graded(self, text: Text) -> str:
-        return text.text + self._words["grade_after"].format(text.grade) if text.grade else text.text
 
     def all_questions(self, found: Iterator[Sample], number: int, run: str) -> None:
         """Write the sheet of all questions, the texts in print, the scores beside it; none where nothing is known of them."""
