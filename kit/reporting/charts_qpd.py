@@ -59,12 +59,8 @@ def frontier_chart(found: "Qpd", names: Mapping[str, str], lang: Language = "ja"
         figure.text(0.02, 0.03, words["qpd_chart_marks"], size=8.8)
         unit = "share" if share else "amount"
         texts = (f"{names[r.arm]} {told(r.quality, unit, lang)}{words['comma']}{told(r.yen, 'yen', lang)}" for r in found.routes)
-        columns = zip(*((r.yen.point, r.quality.point, r.quality.low, r.quality.high) for r in found.routes), strict=True)
-        plot = Plot(
-            "points", tuple(names[r.arm] for r in found.routes),
-            tuple(zip((words["qpd_chart_yen"], words[f"qpd_chart_{found.metric}"], "low", "high"), columns, strict=True)),
-            "0%" if share else "0.0", words[f"qpd_chart_{found.metric}"],
-        )  # fmt: skip
+        points = [(names[r.arm], r.yen.point, r.quality) for r in found.routes]
+        plot = _cloud(points, words["qpd_chart_yen"], words[f"qpd_chart_{found.metric}"], "0%" if share else "0.0")
         return finished(figure, f"{words['qpd_chart']}: {'; '.join(texts)}", words["qpd_chart"], plot)
 
 
@@ -119,9 +115,15 @@ def calibration_chart(found: Sequence["Bin"], lang: Language = "ja") -> Chart:
         ax.legend(loc="upper left")
         names = tuple(words["reliability_bin"].format(confidence=f"{b.confidence:.0%}", n=b.n) for b in found)
         texts = (f"{name} {told(b.share, 'share', lang)}" for name, b in zip(names, found, strict=True))
-        columns = [*zip(*((b.confidence, *b.share) for b in found), strict=True)] or [()] * 4
-        plot = Plot("points", names, tuple(zip((words["reliability_x"], words["reliability_y"], "low", "high"), columns, strict=True)), "0%", words["reliability_y"])
+        points = [(name, b.confidence, b.share) for name, b in zip(names, found, strict=True)]
+        plot = _cloud(points, words["reliability_x"], words["reliability_y"], "0%")
         return finished(figure, f"{words['reliability_title']}: {'; '.join(texts)}", plot=plot)
+
+
+def _cloud(points: Sequence[tuple[str, float, Span]], x: str, y: str, number: str) -> Plot:
+    """Return named points as figures: where each stands, and its span upwards."""
+    names, *columns = [*zip(*((name, at, *span) for name, at, span in points), strict=True)] or [()] * 5
+    return Plot("points", names, tuple(zip((x, y, "low", "high"), columns, strict=True)), number, y)
 
 
 def _reach(*spans: Span) -> list[list[float]]:

@@ -7,6 +7,7 @@ legible size stands in the notes of its slide, which hold all texts of it in ful
 import io
 import re
 import zipfile
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -154,17 +155,17 @@ def _fill(slide: Any, blocks: Sequence[Block], frame: Frame, summary: Summary, a
         if placed := _arranged(blocks, frame, size, apart):
             return _drawn(slide, placed, size, summary)
     size, width = _SIZES[-1], frame[2] * (0.5 if apart else 1)
-    units = sum(map(_units, blocks))
     for lines in _LINES:
         short = [_shortened(block, lines, width, size) for block in blocks]
         if placed := _arranged(short, frame, size, apart):
             return _drawn(slide, placed, size, summary) and short == [*blocks]
-    low, high, best = 0, units + 1, None
-    while low < high:  # the most lines of lists and tables that fit, charts kept
-        half = (low + high) // 2
-        placed = _arranged(_first_of(short, half), frame, size, apart)
-        low, high, best = (half + 1, high, placed) if placed else (low, half, best)
-    _drawn(slide, best or [], size, summary)
+
+    def cut(most: int) -> _Placed | None:
+        """Keep so many lines of lists and tables, and the charts."""
+        return _arranged(_first_of(short, most), frame, size, apart)
+
+    too_many = bisect_left(range(sum(map(_units, blocks)) + 1), True, key=lambda most: not cut(most))
+    _drawn(slide, cut(too_many - 1) or [] if too_many else [], size, summary)
     return False
 
 
