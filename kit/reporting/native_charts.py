@@ -1,6 +1,7 @@
 """Charts that can be edited in the office programs: one drawing, from cells, for the workbook's sheets and the slides."""
 
 import math
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ _TYPES = {
     "ranges": ("line", ""), "stacked": ("column", "stacked"), "waterfall": ("column", "stacked"), "lines": ("line", ""), "tornado": ("bar", ""),
     "points": ("scatter", ""),
 }  # fmt: skip
+_COLUMNS = ("stacked", "waterfall", "tornado")
 _LONGEST = 32_767
 """Letters that a cell can hold."""
 _Values = Sequence[float | None]
@@ -52,7 +54,10 @@ def alone(plot: Plot) -> Alone:
     sheet.insert_chart(0, 9, chart)
     book.close()
     with zipfile.ZipFile(stream) as parts:
-        return Alone(parts.read("xl/charts/chart1.xml"), stream.getvalue())
+        xml = parts.read("xl/charts/chart1.xml")
+    for place in (rb"<c:ser>.*?</c:spPr>", rb'<c:dPt><c:idx val="\d+"/>') if plot.kind in _COLUMNS else ():
+        xml = re.sub(place, rb'\g<0><c:invertIfNegative val="0"/>', xml)  # where it is not said, PowerPoint whitens what is below zero
+    return Alone(xml, stream.getvalue())
 
 
 class Figures:
@@ -144,7 +149,8 @@ def _looks(plot: Plot) -> Iterator[dict[str, Any]]:
         yield {"fill": {"none": True}, "gap": 60}
         yield from _step_looks(plot)
     else:
-        for form, color, _ in zip(cycle(_FORMS), cycle(COLORS), values, strict=False):
+        colors = (ORANGE, BLUE) if plot.kind == "tornado" else COLORS  # as in the drawn chart
+        for form, color, _ in zip(cycle(_FORMS), cycle(colors), values, strict=False):
             line = {"line": {"color": color, "width": 2}, "marker": _marked(form, color, 7)["marker"]}
             yield line if plot.kind == "lines" else {"fill": {"color": color}, "gap": 60, "overlap": 100}
 
@@ -171,7 +177,7 @@ def _step_looks(plot: Plot) -> Iterator[dict[str, Any]]:
             inside = abs(part or 0) > 0.25 * longest  # else the letters stand across a thin column
             text = {"value": f"{amount:,.0f}".replace("-", "−"), "font": {**_LETTERS, "color": "#FFFFFF" if inside else INK}}
             labels.append(text if part and abs(part) >= abs(rest or 0) else {"delete": True})
-        yield {"points": [{"fill": {"color": color}} for color in colors], "data_labels": {"value": True, "custom": labels}}
+        yield {"fill": {"color": BLUE}, "points": [{"fill": {"color": color}} for color in colors], "data_labels": {"value": True, "custom": labels}}
 
 
 def _marked(form: str, color: str, size: int) -> dict[str, Any]:
