@@ -51,7 +51,7 @@ def drawn(summary):
         columns = [[value for value in values if value is not None] for _, values in plot.series]
         found |= {value for values in columns for value in values}
         if plot.kind == "waterfall":
-            found |= {*map(abs, columns[0]), *map(abs, accumulate(columns[0]))}
+            found |= {sign * value for value in (*columns[0], *accumulate(columns[0])) for sign in (1, -1)}
         if plot.kind in ("tornado", "ranges", "points"):
             found |= {abs(a - b) for values in zip(*columns, strict=False) for a in values for b in values}
     return found

@@ -95,6 +95,8 @@ def test_charts_can_be_edited_and_tables_are_tables():
     held = [list(column) for column in book.active.iter_cols(min_col=2, min_row=2, values_only=True)]
     assert held == [list(values) for _, values in plot.series]
     assert drawn[0].part._element.findall(".//{*}errBars")
+    columns = [part for chart in drawn for part in chart.part._element.findall(".//{*}barChart//{*}ser") + chart.part._element.findall(".//{*}dPt")]
+    assert columns and [part for part in columns if part.find("{*}invertIfNegative").get("val") != "0"] == []  # else white below zero
     assert len(drawn) == 1 + sum(getattr(block, "plot", None) is not None for s in summary.sections for block in s.blocks)
     assert all(shape._element.nvGraphicFramePr.cNvPr.get("descr") for slide in show.slides for shape in slide.shapes if shape.has_chart or shape.has_table)
 
@@ -106,6 +108,7 @@ def test_the_deck_is_its_own_world_and_the_same_again(made):
         for name in parts.namelist():
             assert b'TargetMode="External"' not in parts.read(name), name
         assert re.search(rb"created|modified|Canny", parts.read("docProps/core.xml")) is None
+        assert b"<AppVersion>12.0000<" in parts.read("docProps/app.xml")  # else LibreOffice rounds lines and adds to labels
         runs = re.findall(rb"<a:rPr[^>]*>.*?</a:rPr>", b"".join(parts.read(n) for n in parts.namelist() if re.match(r"ppt/slides/s", n)))
     assert runs
     assert [run for run in runs if b"<a:latin" not in run or b"<a:ea" not in run or b"lang=" not in run] == []

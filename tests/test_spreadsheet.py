@@ -9,13 +9,14 @@ from kit.evaluation.decide import decide, read_decision
 from kit.records import Answer
 from kit.reporting.blocks import Chart, Plot, Section, Table, Text
 from kit.reporting.export import draw_summary, write_summary
+from kit.reporting.native_charts import alone
 from kit.reporting.samples import samples
 from kit.reporting.spreadsheet import workbook
 from tests.evaluations import ABSTAINED, Oracle, make_answer, make_cases, sealed_run
 from tests.formats import cached, parts_of
 from tests.test_summary import PRICES, hostile
 
-KINDS = ("ranges", "columns", "stacked", "waterfall", "lines", "tornado", "points")
+KINDS = ("ranges", "stacked", "waterfall", "lines", "tornado", "points")
 FORMULA = '=HYPERLINK("http://evil.example","押す")'
 
 
@@ -129,9 +130,16 @@ def test_a_chart_can_be_edited(tmp_path, summary, decision, kind):
     assert held <= cached(path)
 
 
-def test_a_label_that_looks_like_a_reference_is_a_text():
-    from kit.reporting.spreadsheet_charts import _looks
-
+def test_a_name_that_looks_like_a_reference_is_a_text(tmp_path, summary, decision):
     plot = Plot("points", ("=cmd|'/C calc'!A0", "表!B2"), tuple((name, (1.0, 2.0)) for name in ("x", "y", "low", "high")))
-    named = _looks(plot)[1]["data_labels"]["custom"]
-    assert [each["value"] for each in named] == ["=cmd|'/C calc'！A0", "表！B2"]
+    made = dataclasses.replace(summary, sections=(Section("cost", "費用", (Chart("<svg/>", "代わりの文", "図の題", plot),)),))
+    book = opened(made, decision)
+    names = [series.tx.strRef.f for series in book["費用"]._charts[0].series]
+    cells = [book["図の元データ"][name.rpartition("!")[2].replace("$", "")] for name in names]
+    assert [(each.value, each.data_type) for each in cells] == [(name, "s") for name in plot.categories]
+
+
+def test_the_steps_of_a_waterfall_begin_where_the_last_one_ended_below_zero_too():
+    book = openpyxl.load_workbook(io.BytesIO(alone(Plot("waterfall", ("甲", "乙", "丙", "計"), (("計", (3.0, -5.0, -1.0, -3.0)),))).xlsx_blob))
+    rows = [row[2:5] for row in book.active.iter_rows(min_row=2, values_only=True)]
+    assert rows == [(None, 3, None), (None, 3, -2), (-2, None, -1), (None, None, -3)]  # unseen, above zero, below

@@ -380,6 +380,14 @@ def test_answers_are_cards_with_causes_and_weak_slices():
     assert "120字" in note.text
 
 
+def test_causes_of_equal_numbers_stand_in_the_same_order_every_time():
+    from kit.evaluation.failures import LABELS
+
+    tied = facts_of(causes={"baseline": {}, "candidate": dict.fromkeys(LABELS.values(), 4)})
+    rows = findings.answers(decision(facts=tied), "ja").blocks[3].rows
+    assert [row[0] for row in rows] == [*LABELS.values()]
+
+
 def test_every_cause_has_its_words():
     from kit.evaluation.failures import LABELS
 

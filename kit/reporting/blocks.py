@@ -1,7 +1,8 @@
 """What a summary is made of, whatever the format: sections of texts, lists, tables and charts, every figure written out."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 Grade = Literal["", "A", "B", "C"]
 """How sure a claim is: measured, estimated, assumed; "" where nothing is claimed."""
@@ -36,7 +37,7 @@ class Table:
     note: str = ""
 
 
-Kind = Literal["ranges", "columns", "stacked", "waterfall", "lines", "tornado", "points"]
+Kind = Literal["ranges", "stacked", "waterfall", "lines", "tornado", "points"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +84,16 @@ class Section:
     blocks: tuple[Block, ...]
     lead: str = ""
     """What to remember of it, in one sentence."""
+
+
+def graded(blocks: Iterable[Block], words: Mapping[str, Any]) -> Iterator[Block]:
+    """Yield blocks with the grades of their texts written out, for formats that show them as part of the text."""
+
+    def mark(text: Text) -> Text:
+        return Text(text.text + words["grade_after"].format(text.grade) if text.grade else text.text)
+
+    for block in blocks:
+        if isinstance(block, Listing):
+            yield replace(block, items=tuple(map(mark, block.items)))
+        else:
+            yield mark(block) if isinstance(block, Text) else block

@@ -12,7 +12,6 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import cache
 from html import escape
 from itertools import accumulate
@@ -31,8 +30,10 @@ from kit.reporting.wording import Language
 if TYPE_CHECKING:  # it brings the chat client
     from kit.serving.load import LoadTest
 
-BLUE, ORANGE, INK, PALE = "#0072B2", "#D55E00", "#222222", "#E3EEF5"
-_FORMS = (("o", BLUE), ("s", ORANGE), ("p", "#00785A"), ("D", "#AA4E87"), ("h", "#3A7CA5"), ("8", "#8A6D00"), ("X", "#6B6B6B"))
+BLUE, ORANGE, INK, PALE, SOFT, GREY = "#0072B2", "#D55E00", "#222222", "#E3EEF5", "#5A646E", "#C9CED3"
+COLORS = (BLUE, ORANGE, "#00785A", "#AA4E87", "#8A6D00", "#3A7CA5", "#6B6B6B")
+TONES = {"GO": "#0B6B4F", "NO-GO": "#9B1C1C", "EXTEND": "#855400"}
+_FORMS = tuple(zip("ospD8hX", COLORS, strict=True))
 PERCENT = ([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20", "40", "60", "80", "100%"])
 _DEPTH_MARKS = "塗り: 正しく対応\n白抜き: 根拠が検索に出た"
 _INVISIBLE = re.compile("[\u200b-\u200d\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]")  # joiners, and which variant of a letter
@@ -58,14 +59,12 @@ def kpi_chart(results: Sequence[KpiResult], *, lang: Language = "ja") -> Chart |
         figure, ax = new_axes(5.8, 0.37 * len(rows) + 0.72, left=0.4, right=0.955, top=0.4, bottom=0.3)
         for place, result in enumerate(rows):
             _draw_row(ax, place, result, wording.words(lang))
-        ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
+        ax.set(xlim=(0, 1))
         ax.set_xticks(*PERCENT)
-        ax.set_yticks(range(len(rows)), [two_lines(wording.label(r, lang)) for r in rows])
-        ax.tick_params(axis="y", length=0, pad=9)
-        ax.spines["left"].set_visible(False)
+        name_rows(ax, [two_lines(wording.label(r, lang)) for r in rows])
         marks = {text: mark for mark, text in zip(*ax.get_legend_handles_labels(), strict=True)}
         figure.legend(marks.values(), marks, loc="upper right", ncols=3, handletextpad=0.5, columnspacing=1.4)
-        return replace(finished(figure, _alt(rows, lang)), plot=_ranges(rows, lang))
+        return finished(figure, _alt(rows, lang), plot=_ranges(rows, lang))
 
 
 def depth_chart(depths: Sequence[Depth], *, title: str = "") -> Chart:
@@ -190,11 +189,9 @@ def trace_chart(trace: Sequence[Step]) -> Chart:
             took = f"{step.seconds * 1000:,.1f} ミリ秒"
             detail = drawable(step.detail)
             ax.text(0, place - 0.06, f"{took}　{detail[:35]}{'…' * (len(detail) > 35)}", va="bottom", size=8.8)
+        name_rows(ax, names)
         ax.set(xlim=(0, whole * 1.01), ylim=(len(trace) - 0.45, -0.55), xlabel="質問からの時間〔ミリ秒〕")
-        ax.set_yticks(range(len(trace)), names)
         ax.xaxis.set_major_formatter(lambda value, _: f"{value * 1000:,g}")
-        ax.tick_params(axis="y", length=0, pad=9)
-        ax.spines["left"].set_visible(False)
         told = (f"{n}. {s.name} {s.seconds * 1000:,.1f} ミリ秒" + f"（{s.detail}）" * bool(s.detail) for n, s in enumerate(trace, 1))
         return finished(figure, f"答えまでの道筋: {'→ '.join(told) or '記録なし'}")
 
@@ -239,6 +236,14 @@ def new_axes(width: float, height: float, *, left: float, right: float, top: flo
 
     figure = Figure(figsize=(width, height))
     return figure, figure.add_axes((left, bottom / height, right - left, 1 - (top + bottom) / height))
+
+
+def name_rows(ax: Any, names: Sequence[str], pad: float = 9) -> None:
+    """Let one thing stand in each row, named at its left, the first on top."""
+    ax.set(ylim=(max(1, len(names)) - 0.5, -0.5))
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(axis="y", length=0, pad=pad)
+    ax.spines["left"].set_visible(False)
 
 
 def house_style() -> AbstractContextManager[None]:
@@ -290,11 +295,11 @@ def two_lines(text: str) -> str:
     return textwrap.fill(shown, room if len(shown) <= room else even, max_lines=2, placeholder="…")
 
 
-def finished(figure: Any, alt: str) -> Chart:
+def finished(figure: Any, alt: str, title: str = "", plot: Plot | None = None) -> Chart:
     """Return the figure as an SVG element without prologue, date, addresses, and comments, which repeat each text."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     body = re.sub(r"<!--.*?-->\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
     body = re.sub(r'\s+xmlns(:xlink)?="[^"]*"', "", body, count=2).replace("xlink:href", "href").strip()
-    return Chart(body.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1), alt)
+    return Chart(body.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1), alt, title, plot)

@@ -1,8 +1,6 @@
 """The charts of an evaluation, in the one look of ``charts``: form and hatching carry the meaning, colour only helps."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from kit.evaluation.comparisons import Pairs, Slice, Slices
@@ -14,6 +12,7 @@ from kit.reporting import wording
 from kit.reporting.blocks import Chart, Plot
 from kit.reporting.charts import (
     BLUE,
+    GREY,
     INK,
     ORANGE,
     PALE,
@@ -21,12 +20,12 @@ from kit.reporting.charts import (
     drawable,
     finished,
     house_style,
+    name_rows,
     new_axes,
     two_lines,
 )
 from kit.reporting.wording import Language
 
-GREY = "#C9CED3"
 _HATCHED = {"edgecolor": "white", "linewidth": 0.8}
 _ROW = 0.42  # inches
 _LARGEST = 6  # slices of each way to cut
@@ -39,7 +38,7 @@ def pairs_chart(compared: Pairs) -> Chart:
         compared: What ``kit.compare`` found.
     """
     pairs = compared.pairs
-    names = [p.result.kpi.label for p in pairs]
+    names = [two_lines(p.result.kpi.label) for p in pairs]
     reach = 1.1 * max((abs(end) for p in pairs for end in (p.result.low, p.result.high)), default=0.1)
     parts = (("両方とも良い", "both", BLUE, ""), ("候補だけ良い", "gained", BLUE, "///"), ("比較対象だけ良い", "lost", ORANGE, "\\\\\\"),
              ("どちらも良くない", "neither", GREY, ""))  # fmt: skip
@@ -61,9 +60,9 @@ def pairs_chart(compared: Pairs) -> Chart:
         left.axvline(0, color=INK, lw=1.2)
         left.set(title="候補 − 比較対象〔ポイント〕", xlabel="← 比較対象が良い　　候補が良い →", xlim=(-reach, reach))
         left.xaxis.set_major_formatter(lambda value, _: f"{value * 100:+.0f}".replace("-", "−").replace("+0", "0"))
-        _rows(left, names)
+        name_rows(left, names)
         right.set(title="質問の数")
-        _rows(right, [""] * len(names))
+        name_rows(right, [""] * len(names))
         right.xaxis.set_visible(False)
         right.spines["bottom"].set_visible(False)
         if pairs:
@@ -101,7 +100,7 @@ def slices_chart(found: Slices) -> Chart:
         ax.set(xlim=(0, 1), title=title)
         ax.set_xticks(*PERCENT)
         ax.grid(axis="x")
-        _rows(ax, [f"{s.name}（{s.n}問）" for s in slices])
+        name_rows(ax, [two_lines(f"{s.name}（{s.n}問）") for s in slices])
         told = (f"{s.name} {s.hits / s.n:.1%}（{s.low:.1%}〜{s.high:.1%}、{s.n}問）" for s in slices)
         return finished(figure, f"区分ごとの{title}: {'；'.join(told) or '区分がありません'}")
 
@@ -126,7 +125,7 @@ def failures_chart(found: Causes) -> Chart:
         ax.set(title="誤りの原因〔件〕", xlim=(0, 1.1 * most))
         ax.xaxis.set_visible(False)
         ax.spines["bottom"].set_visible(False)
-        _rows(ax, names)
+        name_rows(ax, [*map(two_lines, names)])
         figure.legend(*ax.get_legend_handles_labels(), loc="upper right", ncols=2)
         told = (f"{name} 候補 " + "、比較対象 ".join(f"{found.counts[arm].get(name, 0)}件" for arm in arms) for name in names)
         return finished(figure, f"誤りの原因: {'；'.join(told) or '誤りはありません'}")
@@ -201,20 +200,12 @@ def trend_chart(found: Trend, *, lang: Language = "ja") -> Chart:
         columns = ((words["trend_value"], [w.share for w in weeks]), (f"{words['trend_limits']} −", [w.low for w in weeks]), (f"{words['trend_limits']} +", [w.high for w in weeks]))
         series = tuple((name, tuple(None if math.isnan(value) else value for value in column)) for name, column in columns)
         plot = Plot("lines", tuple(w.day for w in weeks), series, "0.0%", words["trend_value"])
-        return replace(finished(figure, f"{words['trend_alt']}: {words['comma'].join(told) or words['trend_empty']}"), plot=plot)
+        return finished(figure, f"{words['trend_alt']}: {words['comma'].join(told) or words['trend_empty']}", plot=plot)
 
 
 def _interval(ax: Any, place: int, point: float, low: float, high: float, form: str = "o", color: str = BLUE) -> None:
     ax.plot([low, high], [place, place], "|-", color=color, lw=3.2, ms=10, mew=2, zorder=4)
     ax.plot(point, place, form, color=color, ms=8, mec="white", mew=1.2, zorder=5, clip_on=False)
-
-
-def _rows(ax: Any, names: Sequence[str]) -> None:
-    """Let one thing stand in each row, named at its left, the first on top."""
-    ax.set(ylim=(max(1, len(names)) - 0.5, -0.5))
-    ax.set_yticks(range(len(names)), [two_lines(name) for name in names])
-    ax.tick_params(axis="y", length=0, pad=9)
-    ax.spines["left"].set_visible(False)
 
 
 def _points(difference: float) -> str:

@@ -1,21 +1,20 @@
 """The charts of the money, in the one look of ``charts``: hatching, marker and line style carry the meaning."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
 from kit.reporting import wording
 from kit.reporting.assumptions import PREFIXES, Use
 from kit.reporting.blocks import Chart, Kind, Plot
-from kit.reporting.charts import BLUE, INK, ORANGE, finished, house_style, new_axes
+from kit.reporting.charts import BLUE, GREY, INK, ORANGE, finished, house_style, name_rows, new_axes
 from kit.reporting.economics import YEARS, Economics, net_yen, settled_yen
 from kit.reporting.wording import Language
 
 GROUPS = ((0, 1), (2, 3), (4,), (5, 6))
 """Kinds of cost (places in ``economics.PARTS``) that are drawn as one."""
 _LOOKS: tuple[dict[str, Any], ...] = (
-    {"color": BLUE}, {"color": "#8FC1DE", "hatch": ".."}, {"color": ORANGE, "hatch": "///"}, {"color": "#C9CED3"},
+    {"color": BLUE}, {"color": "#8FC1DE", "hatch": ".."}, {"color": ORANGE, "hatch": "///"}, {"color": GREY},
 )  # fmt: skip
 _LINES = (("o", "-", BLUE), ("s", "--", ORANGE), ("D", "-.", "#AA4E87"), ("^", ":", "#00785A"))
 _UNITS = {"answered_share": "share", "wrong_share": "share", "monthly_questions": "questions", "audits_per_month": "questions",
@@ -48,8 +47,8 @@ def waterfall_chart(steps: Sequence[tuple[str, float]], total: str, *, title: st
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.tick_params(axis="x", length=0)
         plain = [name.replace("\n", "" if lang == "ja" else " ") for name in names]
-        made = finished(figure, wording.words(lang)["comma"].join(f"{name} {text}" for name, text in zip(plain, texts, strict=True)))
-    return replace(made, title=title, plot=_plot("waterfall", plain, [(total, amounts)], lang))
+        told = wording.words(lang)["comma"].join(f"{name} {text}" for name, text in zip(plain, texts, strict=True))
+        return finished(figure, told, title, _plot("waterfall", plain, [(total, amounts)], lang))
 
 
 def tco_chart(economics: Economics, lang: Language = "ja") -> Chart:
@@ -75,14 +74,11 @@ def tco_chart(economics: Economics, lang: Language = "ja") -> Chart:
             begin = [at + value for at, value in zip(begin, values, strict=True)]
         for row, (end, total) in enumerate(zip(begin, totals, strict=True)):
             ax.text(end, row, f" {words['money_total'].format(total)}", va="center_baseline")
-        ax.set(ylim=(len(places) - 0.5, -0.5))
-        ax.set_yticks(range(len(places)), names)
-        ax.tick_params(axis="y", length=0)
-        ax.spines["left"].set_visible(False)
+        name_rows(ax, names, 3.5)
         _money_ticks(ax.xaxis, lang, 4)
         figure.legend(loc="upper left", ncols=2, handletextpad=0.5, columnspacing=1.2)
-        made = finished(figure, f"{title}: {words['comma'].join(f'{name} {total}' for name, total in zip(names, totals, strict=True))}")
-    return replace(made, title=title, plot=_plot("stacked", names, series, lang))
+        told = words["comma"].join(f"{name} {total}" for name, total in zip(names, totals, strict=True))
+        return finished(figure, f"{title}: {told}", title, _plot("stacked", names, series, lang))
 
 
 def breakeven_chart(economics: Economics, use: Use, lang: Language = "ja") -> Chart:
@@ -114,11 +110,9 @@ def breakeven_chart(economics: Economics, use: Use, lang: Language = "ja") -> Ch
         ax.grid(axis="y")
         _money_ticks(ax.yaxis, lang)
         figure.legend(loc="upper left", ncols=2, handlelength=3.2, columnspacing=1.4)
-        told = " ".join(even_sentences(economics, use, lang))
-        made = finished(figure, f"{title}: {told}")
-    axis = tuple(wording.quantity([float(f"{volume:.2g}")], "questions", lang) for volume in volumes[::10])  # few, so that none is torn
-    series = tuple((place_name(name, lang), tuple(costs[::10])) for name, costs in lines)
-    return replace(made, title=title, plot=_plot("lines", axis, series, lang))
+        axis = (wording.quantity([float(f"{volume:.2g}")], "questions", lang) for volume in volumes[::10])  # few, so that none is torn
+        series = ((place_name(name, lang), costs[::10]) for name, costs in lines)
+        return finished(figure, f"{title}: {' '.join(even_sentences(economics, use, lang))}", title, _plot("lines", axis, series, lang))
 
 
 def tornado_chart(economics: Economics, use: Use, lang: Language = "ja") -> Chart:
@@ -132,23 +126,19 @@ def tornado_chart(economics: Economics, use: Use, lang: Language = "ja") -> Char
     words, base, effects = wording.words(lang), net_yen(use), economics.sensitivity
     labels = [f"{assumption(effect.field, lang)}\n{_ends(effect.field, effect.ends, lang)}" for effect in effects]
     flat = tuple(label.replace("\n", " ") for label in labels)
+    ends = [(words[key], [effect.net_yen[at] for effect in effects]) for at, key in enumerate(("money_at_low", "money_at_high"))]
     title, told = words["money_tornado_title"].format(years=YEARS), wording.quantity([base], "yen", lang)
     with house_style():
         figure, ax = new_axes(5.4, 0.4 * len(effects) + 1.05, left=0.36, right=0.95, top=0.4, bottom=0.6)
-        for end, (key, look) in enumerate((("money_at_low", {"color": ORANGE, "hatch": "///"}), ("money_at_high", {"color": BLUE}))):
-            values = [effect.net_yen[end] - base for effect in effects]
-            ax.barh(range(len(effects)), values, 0.6, base, label=words[key], edgecolor="white", linewidth=0.8, **look)
+        for (name, values), look in zip(ends, ({"color": ORANGE, "hatch": "///"}, {"color": BLUE}), strict=True):
+            ax.barh(range(len(effects)), [value - base for value in values], 0.6, base, label=name, edgecolor="white", linewidth=0.8, **look)
         ax.axvline(base, color=INK, lw=1.2)
-        ax.set(ylim=(len(effects) - 0.5, -0.5), xlabel=words["money_tornado_x"].format(told))
-        ax.set_yticks(range(len(effects)), labels)
-        ax.tick_params(axis="y", length=0)
-        ax.spines["left"].set_visible(False)
+        ax.set(xlabel=words["money_tornado_x"].format(told))
+        name_rows(ax, labels, 3.5)
         _money_ticks(ax.xaxis, lang, 3)
         figure.legend(loc="upper right", ncols=2)
         texts = (f"{label} → {wording.quantity(effect.net_yen, 'yen', lang)}" for label, effect in zip(flat, effects, strict=True))
-        made = finished(figure, f"{title}: {'; '.join(texts)}")
-    ends = tuple((words[key], tuple(e.net_yen[at] for e in effects)) for at, key in enumerate(("money_at_low", "money_at_high")))
-    return replace(made, title=title, plot=_plot("tornado", flat, ends, lang, base))
+        return finished(figure, f"{title}: {'; '.join(texts)}", title, _plot("tornado", flat, ends, lang, base))
 
 
 def place_name(place: str, lang: Language) -> str:

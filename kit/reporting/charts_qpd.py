@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kit.evaluation.metrics import METRICS
@@ -11,6 +10,7 @@ from kit.reporting import wording
 from kit.reporting.blocks import Chart, Plot
 from kit.reporting.charts import (
     BLUE,
+    GREY,
     INK,
     ORANGE,
     PALE,
@@ -26,8 +26,6 @@ if TYPE_CHECKING:  # it draws these
     from kit.evaluation.calibration import Bin
     from kit.reporting.qpd import Qpd
     from kit.reporting.quarters import Quarter
-
-GREY = "#C9CED3"
 
 
 def frontier_chart(found: "Qpd", names: Mapping[str, str], lang: Language = "ja") -> Chart:
@@ -60,14 +58,10 @@ def frontier_chart(found: "Qpd", names: Mapping[str, str], lang: Language = "ja"
         ax.xaxis.set_major_formatter("{x:,g}")
         figure.text(0.02, 0.03, words["qpd_chart_marks"], size=8.8)
         unit = "share" if share else "amount"
-        told = (f"{names[r.arm]} {_told(r.quality, unit, lang)}{words['comma']}{_told(r.yen, 'yen', lang)}" for r in found.routes)
-        columns = zip(*((r.yen.point, r.quality.point, r.quality.low, r.quality.high) for r in found.routes), strict=True)
-        plot = Plot(
-            "points", tuple(names[r.arm] for r in found.routes),
-            tuple(zip((words["qpd_chart_yen"], words[f"qpd_chart_{found.metric}"], "low", "high"), columns, strict=True)),
-            "0%" if share else "0.0", words[f"qpd_chart_{found.metric}"],
-        )  # fmt: skip
-        return replace(finished(figure, f"{words['qpd_chart']}: {'; '.join(told)}"), title=words["qpd_chart"], plot=plot)
+        texts = (f"{names[r.arm]} {told(r.quality, unit, lang)}{words['comma']}{told(r.yen, 'yen', lang)}" for r in found.routes)
+        points = [(names[r.arm], r.yen.point, r.quality) for r in found.routes]
+        plot = _cloud(points, words["qpd_chart_yen"], words[f"qpd_chart_{found.metric}"], "0%" if share else "0.0")
+        return finished(figure, f"{words['qpd_chart']}: {'; '.join(texts)}", words["qpd_chart"], plot)
 
 
 def quarters_chart(found: Sequence["Quarter"], axis: str, lang: Language = "ja") -> Chart:
@@ -95,11 +89,11 @@ def quarters_chart(found: Sequence["Quarter"], axis: str, lang: Language = "ja")
         ax.grid(axis="y")
         figure.legend(*ax.get_legend_handles_labels(), loc="lower center", ncols=3, columnspacing=1.6)
         names = tuple(words["quarter"].format(year=q.year, number=q.number) for q in found)
-        told = (f"{name} {_told(q.qpd, f'qpd_{q.metric}', lang)}" for name, q in zip(names, found, strict=True))
+        texts = (f"{name} {told(q.qpd, f'qpd_{q.metric}', lang)}" for name, q in zip(names, found, strict=True))
         series = ((axis, tuple(q.qpd.point for q in found)), *(
             (f"{words['quarter_limits']} {end}", tuple(None if math.isnan(v) else v for v in values)) for end, values in (("−", low), ("+", high))
         ))  # fmt: skip
-        return replace(finished(figure, f"{axis}: {'; '.join(told)}"), plot=Plot("lines", names, series, "#,##0.00", axis))
+        return finished(figure, f"{axis}: {'; '.join(texts)}", plot=Plot("lines", names, series, "#,##0.00", axis))
 
 
 def calibration_chart(found: Sequence["Bin"], lang: Language = "ja") -> Chart:
@@ -120,10 +114,16 @@ def calibration_chart(found: Sequence["Bin"], lang: Language = "ja") -> Chart:
         ax.set_yticks(*PERCENT)
         ax.legend(loc="upper left")
         names = tuple(words["reliability_bin"].format(confidence=f"{b.confidence:.0%}", n=b.n) for b in found)
-        told = (f"{name} {_told(b.share, 'share', lang)}" for name, b in zip(names, found, strict=True))
-        columns = [*zip(*((b.confidence, *b.share) for b in found), strict=True)] or [()] * 4
-        plot = Plot("points", names, tuple(zip((words["reliability_x"], words["reliability_y"], "low", "high"), columns, strict=True)), "0%", words["reliability_y"])
-        return replace(finished(figure, f"{words['reliability_title']}: {'; '.join(told)}"), plot=plot)
+        texts = (f"{name} {told(b.share, 'share', lang)}" for name, b in zip(names, found, strict=True))
+        points = [(name, b.confidence, b.share) for name, b in zip(names, found, strict=True)]
+        plot = _cloud(points, words["reliability_x"], words["reliability_y"], "0%")
+        return finished(figure, f"{words['reliability_title']}: {'; '.join(texts)}", plot=plot)
+
+
+def _cloud(points: Sequence[tuple[str, float, Span]], x: str, y: str, number: str) -> Plot:
+    """Return named points as figures: where each stands, and its span upwards."""
+    names, *columns = [*zip(*((name, at, *span) for name, at, span in points), strict=True)] or [()] * 5
+    return Plot("points", names, tuple(zip((x, y, "low", "high"), columns, strict=True)), number, y)
 
 
 def _reach(*spans: Span) -> list[list[float]]:
@@ -131,5 +131,6 @@ def _reach(*spans: Span) -> list[list[float]]:
     return [[max(0.0, s.point - s.low) for s in spans], [max(0.0, s.high - s.point) for s in spans]]
 
 
-def _told(span: Span, unit: str, lang: Language) -> str:
+def told(span: Span, unit: str, lang: Language) -> str:
+    """Write a value with its interval."""
     return str(wording.words(lang)["qpd_span"].format(wording.quantity([span.point], unit, lang), wording.quantity(span[1:], unit, lang)))

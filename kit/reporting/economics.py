@@ -11,11 +11,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from kit.prices import Prices, bounds, planned
 from kit.records import Decision
 from kit.reporting.assumptions import PREFIXES, Use, answered_share, assumptions, export_toml, timed_minutes
+from kit.reporting.blocks import Grade
 
 YEARS = 5
 PARTS = ("setup", "hardware", "power", "site", "usage", "people", "checking")
@@ -33,8 +34,7 @@ class Figure:
     low: float
     point: float
     high: float
-    grade: str
-    """A, B or C."""
+    grade: Grade
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Place:
     """Machines or instances that a settled year needs; 0 where fees are by token."""
     utilisation: float
     """Share of their capacity that they then are used to, 0–1."""
-    grade: str
+    grade: Grade
 
     def total_yen(self, years: int = YEARS) -> float:
         """Return the cost of the first years (1–5)."""
@@ -138,7 +138,7 @@ def economics(decision: Decision, prices: Prices, **changes: Any) -> Economics:
     """
     facts, arm, prices = decision.facts, decision.arms[-1], planned(prices)
     metered = prices.prompt_yen_per_million + prices.completion_yen_per_million > 0
-    grade = prices.grade("machine", *["tokens"] * metered)
+    grade = cast(Grade, prices.grade("machine", *["tokens"] * metered))
     right = facts["points"][arm]["right"]
     made = Economics(
         decision, prices, None, tuple(changes), _same(sum(facts["yen"].values()), grade),
@@ -277,7 +277,7 @@ def payback_months(use: Use) -> float | None:
 
 def net_yen(use: Use) -> float:
     """Return worth less cost at ``use.place`` over all years of the plan."""
-    return worth_yen(use, sum(monthly_volumes(use))) - _place(use.place, use, "").total_yen()
+    return worth_yen(use, sum(monthly_volumes(use))) - _place(use.place, use).total_yen()
 
 
 def training_yen_per_year(use: Use) -> float:
@@ -330,7 +330,7 @@ def _ends(key: str, use: Use) -> tuple[float, float]:
     return max(least, value * (1 - use.spread)), min(most, value * (1 + use.spread))
 
 
-def _place(name: str, use: Use, grade: str) -> Place:
+def _place(name: str, use: Use, grade: Grade = "") -> Place:
     volumes = monthly_volumes(use)
     means = [sum(volumes[12 * year : 12 * year + 12]) / 12 for year in range(YEARS)]
     parts = [yearly_parts(name, use, mean) for mean in means]
@@ -349,15 +349,15 @@ def _purchase(use: Use, needed: int, bought: list[float]) -> float:
     return bought[-1] * value("yen")
 
 
-def _grade(prices: Prices, changes: Iterable[str], *tables: str) -> str:
+def _grade(prices: Prices, changes: Iterable[str], *tables: str) -> Grade:
     """Return the weakest of B, the grades of the tables, and C where the caller set assumptions of his own."""
-    return "C" if any(True for _ in changes) else max("B", prices.grade(*tables) if tables else "B")
+    return "C" if [*changes] else cast(Grade, max("B", prices.grade(*tables))) if tables else "B"
 
 
-def _figure(values: Iterable[float], grade: str) -> Figure:
+def _figure(values: Iterable[float], grade: Grade) -> Figure:
     low, point, high = values
     return Figure(low, point, high, grade)
 
 
-def _same(value: float, grade: str) -> Figure:
+def _same(value: float, grade: Grade) -> Figure:
     return Figure(value, value, value, grade)

@@ -65,7 +65,7 @@ def _cut(text: str) -> str:
 def _causes(decision: Decision, lang: Language) -> list[Block]:
     words, counts = wording.words(lang), decision.facts.get("causes", {})
     arms = [(arm, name) for arm, name in verdict.arms(decision, lang) if arm in counts]
-    found = sorted({label for arm, _ in arms for label in counts[arm]}, key=lambda label: -counts[arms[0][0]].get(label, 0))
+    found = sorted(dict.fromkeys(label for arm, _ in arms for label in counts[arm]), key=lambda label: -counts[arms[0][0]].get(label, 0))
     rows = [(_word("cause", label, words), *(f"{counts[arm].get(label, 0):,}" for arm, _ in arms), _word("mend", label, words)) for label in found]
     header = (words["cause_title"], *(name for _, name in arms), words["cause_remedy"])
     made = Table(header, tuple(rows), f"l{'r' * len(arms)}l", title=words["cause_table"], note=words["cause_note"])

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from kit.reporting import wording
 from kit.reporting.assumptions import Use
-from kit.reporting.blocks import Block, Chart, Grade, Listing, Section, Table, Text
+from kit.reporting.blocks import Block, Chart, Listing, Section, Table, Text
 from kit.reporting.charts_money import (
     breakeven_chart,
     even_sentences,
@@ -68,7 +68,7 @@ def worth(economics: Economics, lang: Language = "ja") -> Section | None:
     figures = _texts(made, use, lang)
     blocks: list[Block] = [_worth_table(made, use, lang), _waterfall(made, use, lang)]
     if use.wrong_share and "measured_minutes" not in use.values:
-        blocks.append(Text(words["money_wrong"].format(**figures), _graded(made.value.grade)))
+        blocks.append(Text(words["money_wrong"].format(**figures), made.value.grade))
     blocks += [Text(words["money_adoption"].format(**figures), "C"), _scenario_table(made, use, lang)]
     blocks += [tornado_chart(made, use, lang)] * bool(made.sensitivity)
     return Section("worth", words["money_worth_title"], tuple(blocks), lead)
@@ -91,7 +91,7 @@ def cost(economics: Economics, lang: Language = "ja", advice: Sequence[Block] = 
         years=YEARS, place=place_name(here.name, lang), here=_quantity(here.total_yen(), "yen", lang),
         least=place_name(least.name, lang), lowest=_quantity(least.total_yen(), "yen", lang),
     )  # fmt: skip
-    even = tuple(Text(sentence, _graded(max(here.grade, *(place.grade for place in made.places)))) for sentence in even_sentences(made, use, lang))
+    even = tuple(Text(sentence, max(place.grade for place in made.places)) for sentence in even_sentences(made, use, lang))
     training = words["money_training"].format(**_texts(made, use, lang))
     blocks = (_cost_table(made, use, lang), tco_chart(made, lang), *advice, Listing(even, words["money_even_title"]),
               breakeven_chart(made, use, lang), Text(training, "C"), _assumed(made, use, lang))  # fmt: skip
@@ -209,7 +209,3 @@ def _months(months: float | None, lang: Language, *, short: bool = False) -> str
     if months is None:
         return str(words["money_never_short" if short else "money_never"].format(YEARS))
     return str(words["money_months"].format(f"{months:,.0f}"))
-
-
-def _graded(grade: str) -> Grade:
-    return "A" if grade == "A" else "B" if grade == "B" else "C"

@@ -60,7 +60,7 @@ def advice(economics: Economics, lang: Language = "ja") -> tuple[Block, ...]:
     """Return the advice and its reasons as they stand in the chapter on cost; () where nothing is planned."""
     if not (found := placement(economics, lang)):
         return ()
-    grade = _as_grade(max(reason.grade for reason in found.reasons))
+    grade = max(reason.grade for reason in found.reasons)
     lead = wording.words(lang)["placement_lead"].format(place=_name(found.place, lang))
     return Text(lead, grade), Listing(found.reasons, wording.words(lang)["placement_why"])
 
@@ -83,17 +83,13 @@ def _in_time(economics: Economics, lang: Language) -> tuple[set[str], list[Text]
 def _cost(best: Place, cheapest: Place, lang: Language) -> Text:
     given = {"place": _name(best.name, lang), "years": YEARS, "yen": wording.quantity([best.total_yen()], "yen", lang)}
     if best.name == cheapest.name:
-        return _say("placement_cheapest", lang, _as_grade(best.grade), **given)
+        return _say("placement_cheapest", lang, best.grade, **given)
     more = wording.quantity([best.total_yen() - cheapest.total_yen()], "yen", lang)
-    return _say("placement_dearer", lang, _as_grade(max(best.grade, cheapest.grade)), **given, cheapest=_name(cheapest.name, lang), more=more)
+    return _say("placement_dearer", lang, max(best.grade, cheapest.grade), **given, cheapest=_name(cheapest.name, lang), more=more)
 
 
 def _weakest(economics: Economics, name: str) -> Grade:
-    return _as_grade(max(place.grade for place in economics.places if place.name in (name, "on_premises")))
-
-
-def _as_grade(grade: str) -> Grade:
-    return "C" if grade == "C" else "B" if grade == "B" else "A"
+    return max(place.grade for place in economics.places if place.name in (name, "on_premises"))
 
 
 def _name(place: str, lang: Language) -> str:

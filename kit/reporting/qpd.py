@@ -23,7 +23,7 @@ from kit.prices import Prices
 from kit.records import Decision
 from kit.reporting import energy, wording
 from kit.reporting.blocks import Block, Grade, Section, Table, Text
-from kit.reporting.charts_qpd import frontier_chart
+from kit.reporting.charts_qpd import frontier_chart, told
 from kit.reporting.wording import Language, plain
 
 QUALITIES = ("right", "first_contact", "minutes_saved")
@@ -146,9 +146,6 @@ def section(decision: Decision, lang: Language = "ja") -> Section | None:
     labels = {arm: plain(label) for arm, label in decision.facts["arm_labels"].items()}
     names = {arm: words["qpd_of"].format(role=roles[arm], name=labels[arm]) if arm in roles else labels[arm] for arm in labels}
 
-    def told(span: Span, unit: str) -> str:
-        return str(words["qpd_span"].format(wording.quantity([span.point], unit, lang), wording.quantity(span[1:], unit, lang)))
-
     best, share = found.routes[-1].qpd, "share" if METRICS[found.metric].kind == "share" else "amount"
     lead = words["qpd_lead"].format(arm=words["candidate"], what=what, value=wording.quantity([best.point], unit, lang), interval=wording.quantity(best[1:], unit, lang))
     if gap := found.difference:
@@ -160,7 +157,7 @@ def section(decision: Decision, lang: Language = "ja") -> Section | None:
     )
     rows = tuple(
         (
-            names[r.arm], told(r.quality, share), wording.quantity([r.yen.point], "yen", lang), told(r.qpd, unit),
+            names[r.arm], told(r.quality, share, lang), wording.quantity([r.yen.point], "yen", lang), told(r.qpd, unit, lang),
             words["qpd_yes" if r.efficient else "qpd_no"].format(share=wording.quantity([r.stays], "share", lang, digits=".0f")),
         ) for r in reversed(found.routes)
     )  # fmt: skip

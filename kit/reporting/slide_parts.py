@@ -1,19 +1,18 @@
 """What stands on a slide: boxes of text, tables, charts, and the empty 16:9 slide they stand on. Lengths are points."""
 
-import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kit.reporting.blocks import Block, Chart, Listing, Table, Text
-from kit.reporting.charts import INK
-from kit.reporting.slide_charts import FACE, add_chart
+from kit.reporting.charts import INK, SOFT, TONES
+from kit.reporting.native_charts import alone
 from kit.reporting.summary import Summary
 from kit.reporting.typesetting import LEADING, clipped, column_widths, height, wrapped
 
-WIDTH, HEIGHT, FOOT = 960.0, 540.0, 498.0
+WIDTH, FOOT = 960.0, 498.0
 """Of a slide, and where its body ends."""
-SOFT, LINE, WASH = "#5A646E", "#D5DADE", "#F4F6F8"
-TONES = {"GO": "#0B6B4F", "NO-GO": "#9B1C1C", "EXTEND": "#855400"}
+FACE, LINE, WASH = "Yu Gothic", "#D5DADE", "#F4F6F8"
 NOTE, _PAD, _LEAST, _INDENT = 10.0, 10.0, 110.0, 16.0
 Frame = tuple[float, float, float, float]
 """Left, top, width, height."""
@@ -35,6 +34,8 @@ def needed(block: Block, width: float, size: float) -> float:
 
 def draw(slide: Any, block: Block, frame: Frame, size: float, lang: str) -> None:
     """Draw a block into its frame."""
+    from pptx.util import Pt
+
     left, top, width, tall = frame
     if isinstance(block, Text):
         write(slide, [(block.text, size)], frame, lang)
@@ -47,8 +48,7 @@ def draw(slide: Any, block: Block, frame: Frame, size: float, lang: str) -> None
         write(slide, [(item.text, size) for item in block.items], (left, top, width, tall), lang, bullet="1" if block.numbered else "•")
     if isinstance(block, Chart):
         if block.plot:
-            shape = add_chart(slide, block.plot, (left, top, width, tall), 10)
-            _describe(shape, block.alt)
+            _describe(slide.shapes.add_chart(None, *map(Pt, (left, top, width, tall)), alone(block.plot)), block.alt)
         else:
             write(slide, [(clipped(block.alt, size, width, int(tall / size / LEADING)), size)], (left, top, width, tall), lang)
     if isinstance(block, Table):
@@ -166,49 +166,19 @@ def _table(slide: Any, table: Table, frame: Frame, tall: Sequence[float], size: 
 
 
 def template(summary: Summary, kicker: str) -> Any:
-    """Return an empty 16:9 deck with one layout: a title, the tone of the outcome at the edge, the deck's name at the foot."""
-    import pptx
-    from pptx.opc.constants import RELATIONSHIP_TYPE as KIND
-    from pptx.oxml import parse_xml
-    from pptx.util import Pt
+    """Return the empty 16:9 deck of ``templates/deck.pptx``: the tone of the outcome at the edge, the deck's name at the foot.
 
-    show = pptx.Presentation()
-    show.slide_width, show.slide_height = Pt(WIDTH), Pt(HEIGHT)
-    for layout in [layout for layout in show.slide_layouts if layout.name != "Title Only"]:
-        show.slide_layouts.remove(layout)
-    layout, master = show.slide_layouts[0], show.slide_master
-    for placeholder in [*master.placeholders, *layout.placeholders]:
-        if placeholder.placeholder_format.type not in (1, 3):  # titles
-            placeholder._element.getparent().remove(placeholder._element)
-        else:
-            placeholder.left, placeholder.top, placeholder.width, placeholder.height = map(Pt, (36, 26, 888, 34))
-    theme = master.part.part_related_by(KIND.THEME)
-    text = re.sub(r'(<a:latin typeface|<a:font script="Jpan" typeface)="[^"]*"', rf'\1="{FACE}"', theme.blob.decode())
-    text = re.sub(r'<a:ea typeface=""/>', f'<a:ea typeface="{FACE}"/>', text)
-    for accent, color in enumerate(("0072B2", "D55E00", "00785A", "AA4E87", "8A6D00", "3A7CA5"), 1):
-        text = re.sub(rf'(<a:accent{accent}><a:srgbClr val=)"\w+"', rf'\1"{color}"', text)
-    theme._blob = text.encode()
-    foot = f"{kicker}　{clipped(summary.title, NOTE, 640, 1)}".replace("&", "&amp;").replace("<", "&lt;")
-    number = '<a:fld id="{B6F15528-21DE-4FAA-801E-634DDDAF4B2B}" type="slidenum"><a:rPr lang="ja-JP" sz="1000">%s</a:rPr><a:t>1</a:t></a:fld>'
-    ink = f'<a:solidFill><a:srgbClr val="{SOFT[1:]}"/></a:solidFill><a:latin typeface="{FACE}"/><a:ea typeface="{FACE}"/>'
-    for place, (frame, inside) in enumerate((
-        ((0, 0, 12, HEIGHT), ""),
-        ((36, FOOT + 20, 780, 14), f'<a:r><a:rPr lang="ja-JP" sz="1000">{ink}</a:rPr><a:t>{foot}</a:t></a:r>'),
-        ((864, FOOT + 20, 60, 14), number % ink),
-    )):  # fmt: skip
-        x, y, wide, tall = (int(length * 12700) for length in frame)
-        tone = "<a:noFill/>" if inside else f'<a:solidFill><a:srgbClr val="{TONES[summary.outcome][1:]}"/></a:solidFill>'
-        layout.shapes._spTree.append(parse_xml(
-            f'<p:sp {_DRAWING} xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main"><p:nvSpPr><p:cNvPr id="{100 + place}" name="{place}"/>'
-            f'<p:cNvSpPr/><p:nvPr userDrawn="1"/></p:nvSpPr><p:spPr><a:xfrm><a:off x="{x}" y="{y}"/><a:ext cx="{wide}" cy="{tall}"/></a:xfrm>'
-            f'<a:prstGeom prst="rect"><a:avLst/></a:prstGeom>{tone}<a:ln><a:noFill/></a:ln></p:spPr><p:txBody><a:bodyPr lIns="0" tIns="0" rIns="0" bIns="0"/>'
-            f'<a:p><a:pPr algn="{"r" if place == 2 else "l"}"/>{inside}</a:p></p:txBody></p:sp>'
-        ))  # fmt: skip
-    for relations in (show.part.package._rels, show.part._rels):  # what the template's author left there
-        for left in [rel for rel in relations.values() if rel.reltype.endswith(("/thumbnail", "/printerSettings"))]:
-            relations.pop(left.rId)
+    It may be restyled in PowerPoint as long as its one layout keeps the shapes ``edge`` and ``foot``. It calls itself a file
+    of Office 2007, for charts leave out what is off as that version did: LibreOffice would take it for on in a later one.
+    """
+    import pptx
+
+    show = pptx.Presentation(str(Path(__file__).parent / "templates" / "deck.pptx"))
+    shapes = {shape.name: shape for shape in show.slide_layouts[0].shapes}
+    shapes["edge"].fill.solid()
+    shapes["edge"].fill.fore_color.rgb = _rgb(TONES[summary.outcome])
+    shapes["foot"].text_frame.paragraphs[0].runs[0].text = f"{kicker}　{clipped(summary.title, NOTE, 640, 1)}"
     core = show.core_properties
-    core.author = core.last_modified_by = core.comments = core.keywords = core.subject = ""
     core.title, core.language = summary.title[:250], "ja-JP" if summary.lang == "ja" else "en-US"
     return show
 

@@ -7,14 +7,15 @@ legible size stands in the notes of its slide, which hold all texts of it in ful
 import io
 import re
 import zipfile
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kit.reporting import wording
-from kit.reporting.blocks import Block, Chart, Listing, Section, Table, Text
+from kit.reporting.blocks import Block, Chart, Listing, Section, Table, Text, graded
 from kit.reporting.slide_parts import FOOT, WIDTH, Frame, draw, needed, template, write
-from kit.reporting.summary import Summary
+from kit.reporting.summary import Summary, kpi_table, money_table
 from kit.reporting.typesetting import clipped, height
 
 MOST = 8
@@ -57,21 +58,12 @@ def deck(summary: Summary) -> bytes:
 
 def _first(show: Any, s: Summary, words: dict[str, Any]) -> None:
     """Draw the slide of the decision: the same content as the first page of the other formats."""
-    beside = len(s.arms) > 1
-    names = [words[key] for key in ("measure", "result", "value", "interval", "bar", *["baseline"] * beside, "n")]
-    rows = tuple(
-        (k.label, f"{k.mark} {k.word}", k.value, k.interval, k.bar, *[k.baseline] * beside, k.n) for k in s.kpis
-    )
-    under = [*(f"{name}: {label}" for name, label in s.arms), s.failures]
-    kpis = Table(tuple(names), rows, "ll" + "r" * (len(names) - 2), words["kpis"], "　".join(under))
-    header = tuple(words[key] for key in ("item", "estimate", "range", "grade"))
-    money = Table(header, tuple(tuple(line) for line in s.money), "lrrc", words["money"])
-    steps = Listing(tuple(Text(step) for step in s.steps), words["next"], numbered=True)
-    left = (kpis, steps)
-    right: tuple[Block, ...] = (*[s.chart] * bool(s.chart), *[money] * bool(s.money))  # type: ignore[arg-type]
+    kpis = kpi_table(s, "　".join((*(f"{name}: {label}" for name, label in s.arms), s.failures)))
+    steps = Listing(tuple(map(Text, s.steps)), words["next"], numbered=True)
+    right = [block for block in (s.chart, money_table(s) if s.money else None) if block]
     seal = " / ".join(part for part in (s.scope, *s.headline) if part)
     badge = f"{s.outcome}　{s.mark} {words[s.outcome]}"
-    said = [badge, s.reason, *filter(None, (s.evidence, s.comparison)), s.title, s.hypothesis, seal, *_told((*left, *right), words)]
+    said = [badge, s.reason, *filter(None, (s.evidence, s.comparison)), s.title, s.hypothesis, seal, *_told((kpis, steps, *right), words)]
     rest = [s.footnote, s.assumption, words["grades"], *([words["notes"], *s.notes] if s.notes else [])]
     slide = _slide(show, s.title, (*said, *filter(None, rest)), s)
     _write_fitting(slide, [s.hypothesis, seal], (_LEFT, 60, _ROOM, 48), (12, 11, 10.5, 10), s.lang, soft=True)
@@ -108,27 +100,12 @@ def _pages(summary: Summary, words: dict[str, Any]) -> list[_Page]:
 
 def _page(section: Section, words: dict[str, Any]) -> _Page:
     told = (section.title, *[section.lead] * bool(section.lead), *_told(section.blocks, words))
-    return _Page(section.title, section.lead, _graded(section.blocks, words), told)
-
-
-def _graded(blocks: Sequence[Block], words: dict[str, Any]) -> tuple[Block, ...]:
-    """Write the grades out, so that they are measured with their texts."""
-
-    def mark(text: Text) -> Text:
-        return Text(text.text + words["grade_after"].format(text.grade) if text.grade else text.text)
-
-    made: list[Block] = []
-    for block in blocks:
-        if isinstance(block, Listing):
-            made.append(replace(block, items=tuple(map(mark, block.items))))
-        else:
-            made.append(mark(block) if isinstance(block, Text) else block)
-    return tuple(made)
+    return _Page(section.title, section.lead, tuple(graded(section.blocks, words)), told)
 
 
 def _told(blocks: Sequence[Block], words: dict[str, Any]) -> Iterator[str]:
     """Yield all that blocks say, as plain lines."""
-    for block in _graded(blocks, words):
+    for block in graded(blocks, words):
         if isinstance(block, Text):
             yield block.text
             continue
@@ -178,17 +155,17 @@ def _fill(slide: Any, blocks: Sequence[Block], frame: Frame, summary: Summary, a
         if placed := _arranged(blocks, frame, size, apart):
             return _drawn(slide, placed, size, summary)
     size, width = _SIZES[-1], frame[2] * (0.5 if apart else 1)
-    units = sum(map(_units, blocks))
     for lines in _LINES:
         short = [_shortened(block, lines, width, size) for block in blocks]
         if placed := _arranged(short, frame, size, apart):
             return _drawn(slide, placed, size, summary) and short == [*blocks]
-    low, high, best = 0, units + 1, None
-    while low < high:  # the most lines of lists and tables that fit, charts kept
-        half = (low + high) // 2
-        placed = _arranged(_first_of(short, half), frame, size, apart)
-        low, high, best = (half + 1, high, placed) if placed else (low, half, best)
-    _drawn(slide, best or [], size, summary)
+
+    def cut(most: int) -> _Placed | None:
+        """Keep so many lines of lists and tables, and the charts."""
+        return _arranged(_first_of(short, most), frame, size, apart)
+
+    too_many = bisect_left(range(sum(map(_units, blocks)) + 1), True, key=lambda most: not cut(most))
+    _drawn(slide, cut(too_many - 1) or [] if too_many else [], size, summary)
     return False
 
 
@@ -222,33 +199,15 @@ def _first_of(blocks: Sequence[Block], most: int) -> list[Block]:
 
 
 def _arranged(blocks: Sequence[Block], frame: Frame, size: float, apart: bool) -> _Placed | None:
-    """Return an arrangement that fits: in one column or two, or charts in a row above the rest."""
-    left, top, width, room = frame
+    """Return an arrangement that fits, in one column or two."""
     if not apart:
         return _stacked(blocks, frame, size)
-    charts = [block for block in blocks if isinstance(block, Chart)]
-    rest = [block for block in blocks if not isinstance(block, Chart)]
+    charts = sum(isinstance(block, Chart) for block in blocks)
     if not charts and (found := _stacked(blocks, frame, size)):
         return found
-    splits = range(1, len(blocks))
-    if len(charts) < 2 or not rest:
-        both = (_beside([blocks[:at], blocks[at:]], frame, size, share) for share in (0.5, 0.6, 0.4) for at in splits)
-        fits = [placed for placed in both if placed]
-        return min(fits, key=_bottom) if fits else _stacked(blocks, frame, size)
-    tall = min(0.55 * room, 0.5 * width / len(charts))
-    while tall > 120:
-        share = (width - _GAP * (len(charts) - 1)) / len(charts)
-        above = [_stacked([chart], (left + at * (share + _GAP), top, share, tall), size) for at, chart in enumerate(charts)]
-        below = (left, top + tall + 10, width, room - tall - 10)
-        under = _stacked(rest, below, size)
-        if not under:
-            parted = (_beside([rest[:at], rest[at:]], below, size, 0.5) for at in range(1, len(rest)))
-            under = min((placed for placed in parted if placed), key=_bottom, default=None)
-        if under and all(above):
-            return [*(pair for placed in above for pair in placed or ()), *under]
-        tall -= 15
-    halves = (_beside([blocks[:at], blocks[at:]], frame, size, 0.5) for at in splits)
-    return min((placed for placed in halves if placed), key=_bottom, default=None)
+    shares = (0.5,) if charts > 1 else (0.5, 0.6, 0.4)
+    both = (_beside([blocks[:at], blocks[at:]], frame, size, share) for share in shares for at in range(1, len(blocks)))
+    return min((placed for placed in both if placed), key=_bottom, default=None) or _stacked(blocks, frame, size)
 
 
 def _bottom(placed: _Placed) -> float:

@@ -44,7 +44,7 @@ def _claims(proofs: tuple[Proof, ...], lang: Language) -> Table:
         files = [f"{name.rpartition('/')[2]} {digest[:12]}" for name, digest in proof.files.items()]
         rows.append((proof.claim.says[lang], lack, words["comma"].join(files) or _NONE, proof.claim.limits[lang]))
     run = words["evidence_run"] if any(proof.lack not in ("", "untested") for proof in proofs) else ""
-    title = words["evidence_claims"].format(*{proof.day for proof in proofs if proof.day} or {_NONE})
+    title = words["evidence_claims"].format(max(proof.day for proof in proofs) or _NONE)
     header = tuple(words[f"evidence_{name}"] for name in ("claim", "state", "files", "limits"))
     return Table(header, tuple(rows), "llll", title, f"{words['evidence_note']}{run}")
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from kit.records import Decision
 from kit.reporting import wording
-from kit.reporting.blocks import Block, Chart, Listing, Section, Table, Text
-from kit.reporting.charts import INK, PALE
+from kit.reporting.blocks import Block, Chart, Listing, Section, Table, Text, graded
+from kit.reporting.charts import INK, PALE, SOFT, TONES
+from kit.reporting.native_charts import FONT, HEIGHT, Figures, cell
 from kit.reporting.samples import Sample, samples
-from kit.reporting.spreadsheet_charts import FONT, HEIGHT, Figures
-from kit.reporting.summary import Summary
+from kit.reporting.summary import Summary, kpi_table, money_table
 from kit.reporting.wording import plain
 
-_SOFT, _RULE, _TONES = "#5A646E", "#8C96A0", {"GO": "#0B6B4F", "NO-GO": "#9B1C1C", "EXTEND": "#855400"}
+_RULE = "#8C96A0"
 _PAGE, _LEAST = 150, 9
 """Widths in half-width letters: of all columns of a sheet together, and of the narrowest."""
 _SIZES, _LINE, _LOOSE = {"title": 18, "lead": 13, "heading": 12, "soft": 10}, 1.65, 1.08
@@ -26,8 +26,6 @@ _SIZES, _LINE, _LOOSE = {"title": 18, "lead": 13, "heading": 12, "soft": 10}, 1.
 _HIGHEST = 409
 """Points that a row may have."""
 _ALIGN = {"l": "left", "r": "right", "c": "center"}
-_LONGEST = 32_767
-"""Letters that a cell can hold."""
 _MANY = 20_000
 """Samples from which on rows go straight to disk instead of memory; charts then have no figures in reserve."""
 _WIDTHS = {"case": 12, "question": 38, "arm": 14, "state": 13, "right": 7, "gold": 18, "shown": 50, "cited": 27, "cause": 19}
@@ -53,7 +51,7 @@ def workbook(summary: Summary, decision: Decision) -> bytes:
     made = datetime.fromisoformat(decision.facts["finished"])
     book.set_properties({"title": summary.title, "subject": words["page"], "created": made})
     book.set_custom_property("Language", summary.lang)
-    pages = _Pages(book, words, _TONES[summary.outcome])
+    pages = _Pages(book, words, TONES[summary.outcome])
     for section in (_first(summary, words), *summary.sections):
         pages.section(section)
     pages.all_questions(samples(decision, summary.lang), number, decision.folder.name)
@@ -63,21 +61,15 @@ def workbook(summary: Summary, decision: Decision) -> bytes:
 
 def _first(s: Summary, words: dict[str, Any]) -> Section:
     """Lay out the first page."""
-    names = [words[key] for key in ("measure", "result", "value", "interval", "bar", "baseline", "n")]
-    lines = [[k.label, f"{k.mark} {k.word}", k.value, k.interval, k.bar, k.baseline, k.n] for k in s.kpis]
-    for row in (names, *lines) if len(s.arms) == 1 else ():
-        del row[5]
-    head = (words["item"], words["estimate"], words["range"], words["grade"])
-    money = tuple((m.label, m.value, m.span, m.grade) for m in s.money)
     arms = (*(f"{name}: {label}" for name, label in s.arms), s.failures)
     texts = (s.evidence, s.comparison, s.title, s.hypothesis, "　".join(filter(None, (s.scope, *s.headline))))
     blocks: list[Block | None] = [
         *map(Text, texts),
-        Table(tuple(names), tuple(map(tuple, lines)), "llrrrrr"[: len(names)], words["kpis"]),
+        kpi_table(s),
         Listing(tuple(map(Text, arms))),
         s.chart,
         Text(s.footnote),
-        Table(head, money, "lrrc", words["money"], s.assumption + words["grades"]) if money else None,
+        money_table(s, s.assumption + words["grades"]) if s.money else None,
         Listing(tuple(map(Text, s.steps)), words["next"], numbered=True),
         Listing(tuple(map(Text, s.notes)), words["notes"]) if s.notes else None,
     ]
@@ -92,8 +84,8 @@ class _Pages:
         self._figures = Figures(book, words["book_figures"])
         base = {"font_name": FONT, "font_color": INK, "valign": "top", "text_wrap": True, "quote_prefix": True}
         looks: dict[str, dict[str, object]] = {
-            "title": {"bold": True, "font_color": tone}, "lead": {"bold": True}, "heading": {"bold": True}, "soft": {"font_color": _SOFT},
-            "text": {}, "wrong": {"bold": True, "font_color": _TONES["NO-GO"]}, "note": {"text_wrap": False},
+            "title": {"bold": True, "font_color": tone}, "lead": {"bold": True}, "heading": {"bold": True}, "soft": {"font_color": SOFT},
+            "text": {}, "wrong": {"bold": True, "font_color": TONES["NO-GO"]}, "note": {"text_wrap": False},
             **{letter: {"bottom": 4, "bottom_color": _RULE, "align": align, "indent": int(letter != "c")} for letter, align in _ALIGN.items()},
             **{f"header {letter}": {"bold": True, "bg_color": PALE, "bottom": 1, "align": align, "indent": int(letter != "c")} for letter, align in _ALIGN.items()},
             **{name: {"num_format": form, "quote_prefix": False} for name, form in {**_NUMBERS, "score": "General"}.items()},
@@ -123,21 +115,18 @@ class _Pages:
         page = _Page(sheet, self._looks, section.blocks)
         page.line(section.lead if is_first else section.title, "title")
         page.line("" if is_first else section.lead, "lead")
-        for index, block in enumerate(section.blocks):
+        for index, block in enumerate(graded(section.blocks, self._words)):
             if isinstance(block, Text):
-                page.line(self._graded(block), "lead" if is_first and not index else "text")
+                page.line(block.text, "lead" if is_first and not index else "text")
                 continue
             page.line(block.title, "heading", gap=True)
             if isinstance(block, Table):
                 page.table(block)
             elif isinstance(block, Listing):
                 for place, item in enumerate(block.items, 1):
-                    page.line(f"{f'{place}.' if block.numbered else '・'} {self._graded(item)}", "text")
+                    page.line(f"{f'{place}.' if block.numbered else '・'} {item.text}", "text")
             else:
                 page.chart(block, self._figures)
-
-    def _graded(self, text: Text) -> str:
-        return text.text + self._words["grade_after"].format(text.grade) if text.grade else text.text
 
     def all_questions(self, found: Iterator[Sample], number: int, run: str) -> None:
         """Write the sheet of all questions, the texts in print, the scores beside it; none where nothing is known of them."""
@@ -158,7 +147,7 @@ class _Pages:
         for row, sample in enumerate(chain([head], found), 2):
             for column, value in enumerate(sample.values()):
                 if value and isinstance(value, str):
-                    sheet.write_string(row, column, _cell(value), self._looks["wrong" if value == "×" else "text"])
+                    sheet.write_string(row, column, cell(value), self._looks["wrong" if value == "×" else "text"])
                 elif isinstance(value, int | float):
                     sheet.write_number(row, column, value, looks[column])
         sheet.autofilter(1, 0, number + 1, len(head) - 1)
@@ -168,18 +157,9 @@ class _Pages:
 
     def close(self) -> None:
         """Write what the charts draw, and the file."""
-        if lines := self._figures.lines:
+        if self._figures:
             self._names.remove(self._words["book_figures"].lower())
-            sheet = self._sheet(self._words["book_figures"])
-            sheet.set_column(0, 0, 44)
-            sheet.set_column(1, 8, 14)
-            forms = {form: self._book.add_format({"font_name": FONT, "num_format": form}) for form, _ in lines}
-            for row, (form, cells) in enumerate(lines):
-                for column, cell in enumerate(cells):
-                    if isinstance(cell, str):
-                        sheet.write_string(row, column, _cell(cell), self._looks["note"])
-                    elif cell is not None:
-                        sheet.write_number(row, column, cell, forms[form])
+            self._figures.write(self._sheet(self._words["book_figures"]))
         self._book.close()
 
 
@@ -203,15 +183,15 @@ class _Page:
             self._take([(text, sum(self._widths))], _SIZES.get(look, 11))
             if len(self._widths) > 1:
                 self._sheet.merge_range(self._row, 0, self._row, len(self._widths) - 1, "", self._looks[look])
-            self._sheet.write_string(self._row, 0, _cell(text), self._looks[look])
+            self._sheet.write_string(self._row, 0, cell(text), self._looks[look])
             self._row += 1
 
     def table(self, table: Table) -> None:
         """Write a table."""
         for index, row in enumerate((table.header, *table.rows)):
             self._take(list(zip(row, self._widths, strict=False)), 11)
-            for column, (cell, letter) in enumerate(zip(row, table.align, strict=True)):
-                self._sheet.write_string(self._row, column, _cell(cell), self._looks[letter if index else f"header {letter}"])
+            for column, (text, letter) in enumerate(zip(row, table.align, strict=True)):
+                self._sheet.write_string(self._row, column, cell(text), self._looks[letter if index else f"header {letter}"])
             self._row += 1
         self.line(table.note, "soft")
 
@@ -219,7 +199,7 @@ class _Page:
         """Put in a chart that can be edited; in place of one without figures stands what it says."""
         if not chart.plot:
             return self.line(chart.alt, "soft")
-        self._sheet.insert_chart(self._row, 0, figures.chart(chart, chart.plot), {"description": chart.alt, "object_position": 2})
+        self._sheet.insert_chart(self._row, 0, figures.chart(chart.plot, chart.title or chart.alt), {"description": chart.alt, "object_position": 2})
         self._row += HEIGHT // 20 + 1
         return None
 
@@ -227,12 +207,6 @@ class _Page:
         """Make the row as high as the highest of some texts in cells of so many letters; programs do it for few files."""
         lines = (sum(math.ceil(_width(line) * _LOOSE * size / 11 / room) or 1 for line in text.split("\n")) for text, room in texts)
         self._sheet.set_row(self._row, min(size * _LINE * max(lines), _HIGHEST))
-
-
-def _cell(text: str) -> str:
-    """Return what a cell can hold of a text."""
-    text = plain(text, None)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _width(text: str) -> int:

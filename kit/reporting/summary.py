@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kit.prices import Prices
 from kit.records import Decision, Outcome
 from kit.reporting import findings, money, outlook, overview, placement, qpd, sovereignty, verdict, wording
-from kit.reporting.blocks import Chart, Section
+from kit.reporting.blocks import Chart, Section, Table
 from kit.reporting.charts import kpi_chart
 from kit.reporting.economics import economics
 from kit.reporting.money import MoneyLine
@@ -45,6 +45,20 @@ class Summary:
     notes: tuple[str, ...]
     sections: tuple[Section, ...]
     """All that follows the first page."""
+
+
+def kpi_table(summary: Summary, note: str = "") -> Table:
+    """Return the measures of page one; the baseline only where there is one."""
+    words, beside = wording.words(summary.lang), len(summary.arms) > 1
+    names = [words[key] for key in ("measure", "result", "value", "interval", "bar", *["baseline"] * beside, "n")]
+    rows = tuple((k.label, f"{k.mark} {k.word}", k.value, k.interval, k.bar, *[k.baseline] * beside, k.n) for k in summary.kpis)
+    return Table(tuple(names), rows, "llrrrrr"[: len(names)], words["kpis"], note)
+
+
+def money_table(summary: Summary, note: str = "") -> Table:
+    """Return the money of page one."""
+    words = wording.words(summary.lang)
+    return Table(tuple(words[key] for key in ("item", "estimate", "range", "grade")), tuple(map(tuple, summary.money)), "lrrc", words["money"], note)
 
 
 def summarise(decision: Decision, prices: Prices, lang: Language = "ja", others: Sequence[Decision] = ()) -> Summary:

@@ -28,8 +28,6 @@ class KpiLine:
     baseline: str
     n: str
     decides: bool
-    reason: str
-    """The business reason for the bar."""
 
 
 def headline(decision: Decision, lang: Language) -> tuple[str, ...]:
@@ -129,7 +127,6 @@ def kpi_line(result: KpiResult, lang: Language) -> KpiLine:
         baseline=wording.measured(result, result.baseline, lang),
         n=f"{result.n:,}",
         decides=result.outcome is not None,
-        reason=plain(result.kpi.reason),
     )
 
 
