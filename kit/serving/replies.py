@@ -109,9 +109,14 @@ def read(data: Any, fits: Callable[[str], object]) -> Reply:
 class Merged:
     """Puts the events of a stream together to the reply that they are pieces of.
 
+    Attributes:
+        begun: Whether an event has come.
+
     Args:
         show: Is told what each event adds to the first text, be it nothing.
     """
+
+    begun = False
 
     def __init__(self, show: Callable[[str], object]) -> None:
         self._show, self._shown = show, 0
@@ -120,6 +125,7 @@ class Merged:
 
     def take(self, event: Any) -> None:
         """Add an event."""
+        self.begun = True
         self._facts |= {name: event[name] for name in ("model", "usage", "system_fingerprint") if event.get(name)}
         for piece in event["choices"]:
             new = {"message": {"content": "", "reasoning": ""}, "logprobs": {"content": []}}

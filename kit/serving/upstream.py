@@ -18,7 +18,7 @@ from kit import settings
 from kit.errors import KitError, ServerError
 from kit.serving import server
 from kit.serving.rules import Refused
-from kit.serving.wire import TROUBLES
+from kit.serving.wire import look
 from kit.trust import egress
 
 _FRESH_S, _ASK_S = 60.0, 5.0  # how long its word on the context holds, and how long that is waited for
@@ -74,12 +74,9 @@ class Upstream:
         if self._own:
             return self._own.context
         if time.monotonic() - self._told > _FRESH_S:
-            with suppress(*TROUBLES, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                async with (
-                    asyncio.timeout(_ASK_S),
-                    session.get(f"{base}/v1/models", headers=headers, allow_redirects=False) as reply,
-                ):
-                    models = json.loads(await reply.read())["data"]
+            told = await look(session, f"{base}/v1/models", _ASK_S, headers=headers)
+            with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                models = json.loads(told)["data"]
                 self._context = max((int(model.get("max_model_len") or 0) for model in models), default=0)
                 self._told = time.monotonic()
         return self._context
