@@ -4,7 +4,6 @@ One round of SHA-256 is enough, because nobody can guess 256 random bits: scrypt
 here only slow each request down and let strangers load the machine with wrong keys.
 """
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -75,13 +74,8 @@ def owner(file: Path, key: str) -> str:
 @contextmanager
 def _changing(file: Path) -> Iterator[dict[str, str]]:
     """Let one change at a time go on, so that none brings back what another has taken away."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        opened = file.with_suffix(".lock").open("a")
-    except OSError as error:
-        raise durable.unwritable(file, error) from error
-    with opened as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with durable.JsonLines(file.with_suffix(".lock")):
+        file.parent.chmod(0o700)
         users = read(file)
         yield users
         durable.write_atomically(file, durable.canonical(users))

@@ -262,15 +262,8 @@ def _misfit(folder: Path, base: Path, rank: int, transposed: bool) -> str:
 
 def _shapes(path: Path) -> dict[str, list[int]]:
     """Return the shape of each tensor; none of one that is no plain matrix (packed by quantising, for example)."""
-    from safetensors import safe_open
-
-    shapes = {}
-    with safe_open(path, framework="numpy") as file:
-        for name in file.keys():  # noqa: SIM118
-            tensor = file.get_slice(name)
-            shape = list(tensor.get_shape())
-            shapes[name] = shape if len(shape) == 2 and re.match("B?F", tensor.get_dtype()) else []
-    return shapes
+    found = model_files.tensors(path).items()
+    return {name: shape if len(shape) == 2 and re.match("B?F", kind) else [] for name, (kind, shape) in found}
 
 
 def _json(path: Path) -> Any:

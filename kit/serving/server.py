@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -143,12 +143,15 @@ class Server:
             return 0, f"{type(error).__name__}: {error}"
 
     def _alive(self) -> bool:
-        return self.pid in self._processes()
+        """Whether its own process lives; takes 40 µs."""
+        if child := _CHILDREN.get(self.pid):
+            child.poll()  # a child that ended stays in the table until it is asked for
+        state, _, started = _stat(Path(f"/proc/{self.pid}"))
+        return state not in "ZX" and started == self.started
 
     def _processes(self) -> list[int]:
         """The living processes of the group; none where the number belongs to somebody else by now."""
-        if child := _CHILDREN.get(self.pid):
-            child.poll()  # a child that ended stays in the table until it is asked for
+        self._alive()
         found = {int(entry.name): _stat(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
         if self.pid in found and found[self.pid][2] != self.started:
             return []
@@ -375,9 +378,8 @@ def _stat(process: Path) -> tuple[str, int, int]:
 
 
 def _write(server: Server) -> None:
-    facts = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(server).items()}
     state = server.log.with_name(_STATE)
-    durable.write_atomically(state, durable.canonical(facts))
+    durable.write_atomically(state, durable.canonical(durable.to_json(server)))
     state.chmod(0o600)
 
 

@@ -11,7 +11,6 @@ import re
 import time
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from kit import settings
@@ -59,7 +58,7 @@ class Upstream:
         Raises:
             Refused: It was started here, and does not run any more.
         """
-        if self._own and not _lives(self._own):
+        if self._own and not self._own._alive():
             found = None
             with suppress(KitError):  # a process that does not end, or kit.toml
                 found = await asyncio.to_thread(self._look)  # it clears up after a dead server, which may take a while
@@ -86,8 +85,3 @@ def count(content: bytes, row: Row) -> None:
     """Put the numbers of tokens that a reply, or a line of one, tells into its row of usage."""
     for name, number in _COUNT.findall(content):
         row[name.decode()] = int(number)
-
-
-def _lives(own: server.Server) -> bool:
-    state, _, started = server._stat(Path(f"/proc/{own.pid}"))
-    return state not in "ZX" and started == own.started
