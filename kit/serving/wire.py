@@ -276,7 +276,7 @@ async def _stream(content: aiohttp.StreamReader, merged: Merged, url: str) -> by
             last = line[5:].strip()
             if last == b"[DONE]":
                 continue
-            if broken := _decode(last, lambda event: event.get("error") or merged.take(event), url):
+            if broken := _decode(last, merged.take, url):
                 code = broken.get("code") if isinstance(broken, dict) else 0
                 said = f"モデルサーバー {url} が生成を中断しました（{_words(last)}）。"
                 raise failure(_kind(code, _words(last)) if isinstance(code, int) and code >= 400 else "server", said, url)
@@ -312,8 +312,11 @@ class _Pinned(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        asked: dict[str, Any] = {"hostname": host, "port": port, "proto": 0, "flags": socket.AI_NUMERICHOST}
-        return [ResolveResult(host=address, family=kind, **asked) for address, kind in self._families.items()]
+        flags = socket.AI_NUMERICHOST
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=flags)
+            for address, kind in self._families.items()
+        ]
 
     async def close(self) -> None:
         """Nothing is open."""
