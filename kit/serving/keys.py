@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kit.errors import DataError, ParameterError
@@ -74,8 +74,9 @@ def owner(file: Path, key: str) -> str:
 @contextmanager
 def _changing(file: Path) -> Iterator[dict[str, str]]:
     """Let one change at a time go on, so that none brings back what another has taken away."""
+    with suppress(OSError):  # the lock says why it cannot be had
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with durable.JsonLines(file.with_suffix(".lock")):
-        file.parent.chmod(0o700)
         users = read(file)
         yield users
         durable.write_atomically(file, durable.canonical(users))

@@ -107,9 +107,7 @@ class Wire:
         """Await a coroutine on the running loop where it has a session, else on the wire's own."""
         if asyncio.get_running_loop() not in self._sessions:
             return await asyncio.wrap_future(self.submit(work))
-        if self._closed:
-            work.close()
-            raise failure("closed", _CLOSED)
+        self._require_open(work)
         return await work
 
     def close(self) -> None:
@@ -124,10 +122,13 @@ class Wire:
     def submit(self, work: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
         """Start a coroutine on the loop from any other thread; cancelling it frees the server."""
         with self._lock:  # what is handed over before close() is cancelled by it, and nothing is handed over after
-            if self._closed:
-                work.close()
-                raise failure("closed", _CLOSED)
+            self._require_open(work)
             return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _require_open(self, work: Coroutine[Any, Any, _T]) -> None:
+        if self._closed:
+            work.close()
+            raise failure("closed", _CLOSED)
 
     def wait(self, future: concurrent.futures.Future[_T]) -> _T:
         """Return what a coroutine on the loop returns; Ctrl-C drops the request."""
