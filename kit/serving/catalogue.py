@@ -72,16 +72,11 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One entry of ``models.toml``; None = not known."""
+    """What is reckoned with of an entry of ``models.toml``; None = not known. Maker, licence and source are for people."""
 
     id: str
-    maker: str
-    license: str
     commercial: str
     """What the licence allows a company to do, in short."""
-    chat_template: str
-    source: str
-    date: str
     unchecked: tuple[str, ...]
     """Fields whose value (or absence) was not confirmed in the model's own papers."""
     parameters: float | None = None
@@ -149,8 +144,9 @@ def models() -> tuple[Model, ...]:
     """Return the catalogue, in the order of the file."""
     found = []
     for entry in settings.read_toml(_FILE)["model"]:
-        variants = tuple(Variant(**variant) for variant in entry.pop("quantised", ()))
-        found.append(Model(**entry | {"unchecked": tuple(entry["unchecked"]), "quantised": variants}))
+        variants = tuple(Variant(**variant) for variant in entry.get("quantised", ()))
+        known = {name: entry[name] for name in Model.__slots__ if name in entry}
+        found.append(Model(**known | {"unchecked": tuple(entry["unchecked"]), "quantised": variants}))
     return tuple(found)
 
 
