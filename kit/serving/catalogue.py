@@ -90,11 +90,10 @@ class Model:
     """It needs Python code shipped with the weights, which this kit does not run."""
     quantised: tuple[Variant, ...] = ()
 
-    def shape(self, bytes_per_weight: float | None = None) -> Shape | None:
-        """Return the shape of the model (or of a variant), or None where a number is missing."""
-        weight = bytes_per_weight or self.bytes_per_weight
-        if self.layers and self.kv_heads and self.head_dim and self.parameters and weight:
-            return Shape(self.layers, self.kv_heads, self.head_dim, self.parameters, weight)
+    def shape(self, bytes_per_weight: float) -> Shape | None:
+        """Return the shape of an edition of the model, or None where a number is missing."""
+        if self.layers and self.kv_heads and self.head_dim and self.parameters and bytes_per_weight:
+            return Shape(self.layers, self.kv_heads, self.head_dim, self.parameters, bytes_per_weight)
         return None
 
 

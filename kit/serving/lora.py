@@ -4,7 +4,6 @@ A name ends in the hash of the adapter's content, so that a result can be traced
 from the kit's own copy, which is made first and checked and hashed after: what is loaded is what was hashed.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -130,7 +129,7 @@ def _keep(folder: Path, home: Path, base: Path) -> Path:
 
 def _digest(folder: Path) -> str:
     files = {name: checksums.sha256(folder / name) for name in preflight.ADAPTER_FILES if (folder / name).is_file()}
-    return hashlib.sha256(durable.canonical(files).encode()).hexdigest()
+    return durable.digest_of(files)
 
 
 def _ask(server: "Server", path: str, body: dict[str, str] | None = None) -> str:

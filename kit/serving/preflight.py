@@ -122,7 +122,7 @@ def check_unchanged(folder: Path, manifests: Path) -> str:
     """
     manifest = manifests / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.json"
     digests = model_files.digests(folder)
-    whole = hashlib.sha256(durable.canonical(digests).encode()).hexdigest()
+    whole = durable.digest_of(digests)
     if not manifest.exists():
         durable.write_atomically(manifest, durable.canonical({"folder": str(folder.resolve()), "files": digests}))
         return whole
