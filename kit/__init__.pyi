@@ -22,7 +22,7 @@ from kit.evaluation.runs import read_evaluation as read_evaluation
 from kit.improving.adapters import SHAPES as SHAPES, adapter_size as adapter_size, train_tiny as train_tiny
 from kit.improving.feedback import give_feedback as give_feedback, read_feedback as read_feedback
 from kit.improving.synonyms import best_replay as best_replay, propose as propose
-from kit.interface.project import find_project as find_project
+from kit.interface.project import find_project as find_project, init as init
 from kit.interface.scoring import score_answers as score_answers
 from kit.interface.shown import ask as ask, show as show
 from kit.interface.steps import (
@@ -37,7 +37,6 @@ from kit.interface.stores import (
     reading_report as reading_report,
     try_embedder as try_embedder,
 )
-from kit.interface.templates import init as init
 from kit.interface.widgets import Bar as Bar, controls as controls, form as form
 from kit.knowledge.atlas import corpus_map as corpus_map
 from kit.knowledge.files import load as load

@@ -7,6 +7,7 @@ Shares and probabilities are 0.0–1.0, times are seconds, money is yen, tokens 
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -206,12 +207,15 @@ class Answer:
         """All that the asker sees: the text and the titles and places of its citations."""
         return "\n".join((self.text, *(citation.label for citation in self.citations)))
 
+    def page(self, source: Callable[[Citation], str]) -> str:
+        """Draw the answer for Jupyter; ``source`` draws one of its sources."""
+        cited = {citation.label: citation for citation in self.citations}.values()
+        hint = [f"手がかり: {self.hint}"] * bool(self.hint)
+        facts = f"確信度 {self.confidence:.2f}、{self.seconds:.2f} 秒、{self.reader}"
+        return views.paragraphs(self.text, *(views.html("出典: ", source(c)) for c in cited), *hint, facts)
+
     def _repr_html_(self) -> str:
-        lines = [self.text, *dict.fromkeys(f"出典: {citation.label}" for citation in self.citations)]
-        if self.hint:
-            lines.append(f"手がかり: {self.hint}")
-        lines.append(f"確信度 {self.confidence:.2f}、{self.seconds:.2f} 秒、{self.reader}")
-        return views.paragraphs(*lines)
+        return self.page(lambda citation: citation.label)
 
 
 @dataclass(frozen=True, slots=True)

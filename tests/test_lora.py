@@ -1,6 +1,5 @@
 """LoRA adapters at run time: names, copies and refusals without a server, then all of it with vLLM and peft's own texts."""
 
-import io
 import json
 import os
 import shutil
@@ -58,19 +57,18 @@ class FakeVllm:
         self.asked.append(path)
         if path == "/models":
             entries = [{"id": name, "parent": "base"} for name in self.loaded]
-            return json.dumps({"data": [{"id": "base", "parent": None}, *entries]}).encode()
+            return 200, json.dumps({"data": [{"id": "base", "parent": None}, *entries]})
         if self.refusal:
-            raise self.refusal
+            return self.refusal
         if path == "/load_lora_adapter":
             self.loaded[body["lora_name"]] = Path(body["lora_path"])
         else:
             del self.loaded[body["lora_name"]]
-        return b"Success"
+        return 200, "Success"
 
 
 def refused(message, code=500):
-    body = io.BytesIO(json.dumps({"error": {"message": message}}).encode())
-    return urllib.error.HTTPError("http://127.0.0.1/v1", code, "", {}, body)
+    return code, json.dumps({"error": {"message": message}})
 
 
 @pytest.fixture
@@ -210,7 +208,7 @@ def test_an_unknown_name_is_not_unloaded(server, vllm, tmp_path):
         (refused("Worker failed with error 'vLLM does not yet support DoRA.'"), "merge_and_unload"),
         (refused("expected target modules in {'q_proj'} but received ['x']"), "学習に使ったモデル"),
         (refused("something new"), "server.log"),
-        (ConnectionRefusedError(111, "Connection refused"), "server.log"),
+        ((0, "ConnectionRefusedError: [Errno 111] Connection refused"), "server.log"),
     ],
 )
 def test_vllms_own_refusal_is_translated(server, vllm, tmp_path, trouble, told):
@@ -223,7 +221,7 @@ def test_vllms_own_refusal_is_translated(server, vllm, tmp_path, trouble, told):
 def test_a_server_that_died_says_why(server, vllm, tmp_path, monkeypatch):
     server.log.write_text("(EngineCore pid=2) vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.\n")
     monkeypatch.setattr(Server, "_alive", lambda server: False)
-    vllm.refusal = ConnectionRefusedError(111, "Connection refused")
+    vllm.refusal = 0, "ConnectionRefusedError: [Errno 111] Connection refused"
     with pytest.raises(ServerError, match="EngineDeadError"):
         server.load_adapter(write_adapter(tmp_path / "one"))
 

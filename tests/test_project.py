@@ -18,9 +18,8 @@ from kit.evaluation.criteria import read_criteria
 from kit.evaluation.matching import same_document
 from kit.evaluation.metrics import METRICS
 from kit.evaluation.sheets import COLUMNS
-from kit.interface.project import SAMPLE, find_project
+from kit.interface.project import SAMPLE, find_project, init
 from kit.interface.steps import seal_project
-from kit.interface.templates import init
 from kit.knowledge.files import load
 from tests.projects import small_project
 

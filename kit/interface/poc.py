@@ -153,7 +153,5 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 def shown(path: Path) -> str:
     """Return a path as the user would type it: relative to the working folder where it lies below it."""
-    try:
-        return path.relative_to(Path.cwd()).as_posix()
-    except ValueError:
-        return path.as_posix()
+    here = Path.cwd()
+    return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()

@@ -3,19 +3,25 @@
 ``documents/`` holds what answers rest on, ``criteria.yaml`` the agreed criteria, which name the file of questions.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kit import settings, views
-from kit.errors import DataError
+from kit.errors import DataError, RunError, reason
 from kit.evaluation.cases import check_overlap, read_cases, read_development
 from kit.evaluation.criteria import cases_path
 from kit.evaluation.matching import same_document
 from kit.knowledge.files import Rule, acl_of, read_acl, readers_of
 from kit.records import EVERYONE, Case
+from kit.serving.preflight import folder_of
+from kit.trust.durable import write_atomically
 
 DOCUMENTS, CRITERIA, DEVELOPMENT = "documents", "criteria.yaml", "development.jsonl"
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+_STARTER = Path(__file__).parent / "starter"
+"""What ``kit init`` lays down lies ready there; ``tools/build_workbook.py`` makes the workbook."""
+_FILES = (CRITERIA, "質問表.xlsx", "使い方.md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +150,39 @@ def _refuse(found: list[str], what: str, cause: str, remedy: str) -> None:
         raise DataError(f"{what}: {'、'.join(found[:5])}{more}", cause, remedy)
 
 
-def _folder(path: str | Path) -> Path:
-    given = Path(path).expanduser()
-    return (given if given.exists() else settings.load().root / given).resolve()
+def init(path: str | Path) -> Project:
+    """Make a project folder ready to be filled in; what is there already stays untouched.
+
+    Args:
+        path: The folder; made where it does not exist.
+
+    Returns:
+        The project, with the names of the files made and of those kept.
+
+    Raises:
+        DataError: The path is empty, or an existing ``criteria.yaml`` cannot be read.
+        RunError: The folder cannot be written.
+    """
+    if not str(path).strip():
+        raise DataError("作るフォルダの名前が空です。", "フォルダの名前を渡していません。", "例: kit init 私のPoC")
+    folder = Path(path).expanduser().resolve()
+    try:
+        (folder / DOCUMENTS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{folder} を作れません（{reason(error)}）。",
+            "書き込み権限がないか、同じ名前のファイルがあります。",
+            "別の名前か場所で `kit init フォルダ` を実行してください。",
+        ) from error
+    kept = tuple(name for name in _FILES if (folder / name).exists())
+    made = tuple(name for name in _FILES if name not in kept)
+    for name in made:
+        write_atomically(folder / name, (_STARTER / name).read_bytes())
+    if CRITERIA in made:  # criteria of one title are one PoC: two folders must not begin with the same one
+        text = (_STARTER / CRITERIA).read_text(encoding="utf-8")
+        title = json.dumps(f"社内文書の問い合わせ対応PoC（{folder.name}）", ensure_ascii=False)
+        write_atomically(folder / CRITERIA, text.replace("社内文書の問い合わせ対応PoC ", f"{title} ", 1))
+    return replace(locate(folder), made=made, kept=kept)
 
 
 def locate(path: str | Path) -> Project:
@@ -158,7 +194,7 @@ def locate(path: str | Path) -> Project:
     Raises:
         DataError: ``criteria.yaml`` cannot be read or names no questions.
     """
-    folder = _folder(path)
+    folder = folder_of(path, settings.load().root)
     questions = cases_path(folder / CRITERIA)
     own = folder / DEVELOPMENT
     sheet = questions if questions.suffix.lower() in (".xlsx", ".xlsm") else None
@@ -174,7 +210,7 @@ def find_project(path: str | Path) -> Project:
     Raises:
         DataError: There are no documents, or ``criteria.yaml`` cannot be read or names no questions.
     """
-    folder = _folder(path)
+    folder = folder_of(path, settings.load().root)
     names = (file.name for file in (folder / DOCUMENTS).rglob("*") if file.is_file())
     if all(name.startswith((".", "~$", "acl.csv")) for name in names):
         raise DataError(

@@ -243,11 +243,9 @@ def _lock(schedule: Schedule) -> JsonLines:
 
 
 def _running(schedule: Schedule) -> bool:
-    try:
-        with JsonLines(schedule.folder / ".running", wait=False):
-            return False
-    except RunError:
-        return True
+    with suppress(RunError), JsonLines(schedule.folder / ".running", wait=False):
+        return False
+    return True
 
 
 def _alarm(schedule: Schedule, text: str) -> None:

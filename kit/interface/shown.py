@@ -66,7 +66,7 @@ def show(
     if isinstance(items, Criteria):
         return HTML(_agreed(items))
     if isinstance(items, Answer):
-        return HTML(_answered(items, project))
+        return HTML(items.page(lambda cited: _source(project, cited.label, cited.document, cited.place.page)))
     hits = [item for item in items if isinstance(item, Hit)]
     if hits:
         return HTML(_found(hits, query, project))
@@ -125,14 +125,6 @@ def opened(project: Project | None, document: str, page: int = 0) -> tuple[str, 
 def _source(project: Project | None, text: str, document: str, page: int) -> views.Html:
     target, keep = opened(project, document, page)
     return views.link(text, target, download=keep)
-
-
-def _answered(answer: Answer, project: Project | None) -> str:
-    cited = {citation.label: citation for citation in answer.citations}.values()
-    sources = [views.html("出典: ", _source(project, c.label, c.document, c.place.page)) for c in cited]
-    hint = [f"手がかり: {answer.hint}"] * bool(answer.hint)
-    facts = f"確信度 {answer.confidence:.2f}、{answer.seconds:.2f} 秒、{answer.reader}"
-    return views.paragraphs(answer.text, *sources, *hint, facts)
 
 
 def _found(hits: Sequence[Hit], query: str, project: Project | None) -> str:

@@ -104,23 +104,14 @@ def rating(save: Callable[[Any, str], str], choices: Mapping[Any, str]) -> Any:
     """
     import ipywidgets
 
-    told = ipywidgets.HTML()
     correction = ipywidgets.Textarea(
         placeholder="誤りがあれば、正しい答えをここに書いてから 👎 を押してください（任意）", layout={"width": "640px", "height": "60px"},
         continuous_update=True,
     )
-    buttons = {verdict: ipywidgets.Button(description=text, layout={"width": "auto"}) for verdict, text in choices.items()}
-
-    def pressed(button: Any) -> None:
-        try:
-            line = save(next(verdict for verdict, own in buttons.items() if own is button), correction.value)
-        except KitError as error:  # an exception of a callback would only reach Jupyter's log
-            line = str(error)
-        told.value = views.paragraphs(line)
-
-    for button in buttons.values():
-        button.on_click(pressed)
-    return ipywidgets.VBox([correction, ipywidgets.HBox([*buttons.values(), told])])
+    verdicts = {text: verdict for verdict, text in choices.items()}
+    told = ipywidgets.HTML()
+    buttons = _buttons([*verdicts], lambda name: views.paragraphs(save(verdicts[name], correction.value)), told, told)
+    return ipywidgets.VBox([correction, ipywidgets.HBox([*buttons, told])])
 
 
 def deck(press: Callable[[str], str], names: Sequence[str]) -> Any:
@@ -133,17 +124,25 @@ def deck(press: Callable[[str], str], names: Sequence[str]) -> Any:
     import ipywidgets
 
     card, told = ipywidgets.HTML(press("")), ipywidgets.HTML()
-    buttons = [ipywidgets.Button(description=name, layout={"width": "auto"}) for name in names]
+    buttons = _buttons(names, press, card, told)
+    return ipywidgets.VBox([card, ipywidgets.HBox(buttons), told])
+
+
+def _buttons(names: Sequence[str], press: Callable[[str], str], shown: Any, told: Any) -> list[Any]:
+    """Return a button for each name; what pressing one returns is ``shown``, why it failed is ``told``."""
+    import ipywidgets
 
     def pressed(button: Any) -> None:
+        told.value = ""
         try:
-            card.value, told.value = press(button.description), ""
-        except KitError as error:
+            shown.value = press(button.description)
+        except KitError as error:  # an exception of a callback would only reach Jupyter's log
             told.value = views.paragraphs(str(error))
 
+    buttons = [ipywidgets.Button(description=name, layout={"width": "auto"}) for name in names]
     for button in buttons:
         button.on_click(pressed)
-    return ipywidgets.VBox([card, ipywidgets.HBox(buttons), told])
+    return buttons
 
 
 class Bar:

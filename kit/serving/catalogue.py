@@ -6,13 +6,13 @@ own papers. An estimate is arithmetic, not a measurement: only a start on the ma
 
 import json
 import math
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kit import views
+from kit import settings, views
 from kit.errors import DataError, ParameterError
+from kit.trust.model_files import tensors
 
 RESERVE_GIB = 2.0
 """Set aside for the CUDA context, graphs and activations of one card; a rule of thumb, not measured here."""
@@ -21,12 +21,6 @@ GPU_FRACTION = 0.9
 _FILE = Path(__file__).with_name("models.toml")
 _GIB = 2**30
 _NUMBERS = ("parameters", "layers", "kv_heads", "head_dim", "context", "bytes_per_weight")
-_CAVEATS = (
-    "「載る」は計算上の目安です。実際の使用量は、起動して確かめるまで保証できません（余裕 {reserve:.1f} GiB は経験則です）。",
-    "全員が文脈長いっぱいまで使う場合の値です。短いやり取りなら、より多くの人が同時に使えます。",
-    "速さと回答の質は分かりません。速さは起動後の計測で、質は自社の質問での評価で確かめてください。量子化版の質は元のモデルと異なります。",
-    "※ は、そのモデル自身の資料で確かめられなかった値（継承元の値など）を使っています。ライセンスは、採用前に配布元の条文を確認してください。",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +72,11 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One entry of ``models.toml``; None = not known."""
+    """What is reckoned with of an entry of ``models.toml``; None = not known. Maker, licence and source are for people."""
 
     id: str
-    maker: str
-    license: str
     commercial: str
     """What the licence allows a company to do, in short."""
-    chat_template: str
-    source: str
-    date: str
     unchecked: tuple[str, ...]
     """Fields whose value (or absence) was not confirmed in the model's own papers."""
     parameters: float | None = None
@@ -101,11 +90,10 @@ class Model:
     """It needs Python code shipped with the weights, which this kit does not run."""
     quantised: tuple[Variant, ...] = ()
 
-    def shape(self, bytes_per_weight: float | None = None) -> Shape | None:
-        """Return the shape of the model (or of a variant), or None where a number is missing."""
-        weight = bytes_per_weight or self.bytes_per_weight
-        if self.layers and self.kv_heads and self.head_dim and self.parameters and weight:
-            return Shape(self.layers, self.kv_heads, self.head_dim, self.parameters, weight)
+    def shape(self, bytes_per_weight: float) -> Shape | None:
+        """Return the shape of an edition of the model, or None where a number is missing."""
+        if self.layers and self.kv_heads and self.head_dim and self.parameters and bytes_per_weight:
+            return Shape(self.layers, self.kv_heads, self.head_dim, self.parameters, bytes_per_weight)
         return None
 
 
@@ -154,9 +142,10 @@ class Recommendation:
 def models() -> tuple[Model, ...]:
     """Return the catalogue, in the order of the file."""
     found = []
-    for entry in tomllib.loads(_FILE.read_text(encoding="utf-8"))["model"]:
-        variants = tuple(Variant(**variant) for variant in entry.pop("quantised", ()))
-        found.append(Model(**entry | {"unchecked": tuple(entry["unchecked"]), "quantised": variants}))
+    for entry in settings.read_toml(_FILE)["model"]:
+        variants = tuple(Variant(**variant) for variant in entry.get("quantised", ()))
+        known = {name: entry[name] for name in Model.__slots__ if name in entry}
+        found.append(Model(**known | {"unchecked": tuple(entry["unchecked"]), "quantised": variants}))
     return tuple(found)
 
 
@@ -186,7 +175,7 @@ def read_shape(folder: Path) -> Shape:
     Raises:
         DataError: config.json or the weights are missing, cannot be read or lack a number.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     stored = size = 0
     try:
@@ -196,8 +185,7 @@ def read_shape(folder: Path) -> Shape:
         layers, kv_heads = text["num_hidden_layers"], text.get("num_key_value_heads") or heads
         head_dim = text.get("head_dim") or text["hidden_size"] // heads
         for path in folder.glob("*.safetensors"):
-            with safe_open(path, framework="numpy") as file:
-                stored += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+            stored += sum(math.prod(shape) for _, shape in tensors(path).values())
             size += path.stat().st_size
         if not all(type(number) is int and number > 0 for number in (layers, kv_heads, head_dim, stored)):
             raise ValueError(f"層 {layers}、ヘッド {kv_heads}×{head_dim}、重み {stored}")
@@ -232,9 +220,10 @@ def recommend(*, gpu_gb: float, context: int = 8192, users: int = 4) -> Recommen
     for model in models():
         editions = (Variant(model.id, "公開版", model.bytes_per_weight or 0.0), *model.quantised)
         found += [_judge(model, edition, usable, context, users) for edition in editions]
-    order = {True: 0, None: 1, False: 2}
-    found.sort(key=lambda fit: (order[fit.fits], -(fit.memory.weights_gib if fit.memory else 0)))
-    return Recommendation(gpu_gb, context, users, tuple(found), tuple(c.format(reserve=RESERVE_GIB) for c in _CAVEATS))
+    order = [True, None, False]
+    found.sort(key=lambda fit: (order.index(fit.fits), -(fit.memory.weights_gib if fit.memory else 0)))
+    caveats = tuple(text.format(reserve=RESERVE_GIB) for text in settings.read_toml(_FILE)["caveats"])
+    return Recommendation(gpu_gb, context, users, tuple(found), caveats)
 
 
 def _judge(model: Model, edition: Variant, usable: float, context: int, users: int) -> Fit:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from kit import prices, settings, views
@@ -199,12 +200,8 @@ class Chat:
         merged = replies.Merged(show) if show else None
         if merged:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-
-        def read(data: Any) -> Reply:
-            return replies.read(merged.whole() if merged else data, options.fits)
-
-        take = merged.take if merged else None
-        reply, attempts = await self._wire.request("/chat/completions", body, self.timeout_s, read, take)
+        read = partial(replies.read, fits=options.fits)
+        reply, attempts = await self._wire.request("/chat/completions", body, self.timeout_s, read, merged)
         self._check_identity(asked, reply)
         seconds = time.perf_counter() - begun
         yen = self._prices.call(seconds, reply.prompt_tokens, reply.completion_tokens)

@@ -19,6 +19,7 @@ from yarl import URL
 from kit import settings
 from kit.errors import DataError, RunError, reason
 from kit.serving import preflight
+from kit.serving.logs import KNOWN
 from kit.trust import ledger
 
 KIND, DONE = "fetch", "fetched"
@@ -43,19 +44,7 @@ except Exception as error:
     print(json.dumps({"error": name, "detail": " ".join(str(error).split())[:300]}))
 """
 # The child must not import the kit, which would set the switches again.
-_CAUSES = {
-    "RepositoryNotFoundError": ("名前の書き間違いか、公開されていないモデルです。", "配布元のページで「組織名/モデル名」を確かめてください。"),
-    "GatedRepoError": (
-        "利用規約への同意が必要なモデルです。",
-        "配布元のページで同意し、アクセストークンを渡してください: read -s HF_TOKEN && export HF_TOKEN",
-    ),
-    "OSError": ("ディスクの空きがないか、書き込み権限がありません。", "空きと権限を確かめて、同じコマンドをもう一度実行してください（続きから再開します）。"),
-}
-_UNREACHED = (
-    "このマシンから配布元に届かないか、途中で切れました（閉域網ではこうなります）。",
-    "社内のミラーがあれば export HF_ENDPOINT=https://ミラー を付けて、同じコマンドをもう一度実行してください（続きから再開します）。"
-    "なければ、届くマシンで取得したフォルダを {folder} に置いてください。",
-)
+_CAUSES = KNOWN["fetch"]
 
 
 def endpoint() -> str:
@@ -100,7 +89,7 @@ def fetch(model_id: str, to: Path, *, agrees: Callable[[str], bool]) -> Path:
     try:
         part.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{folder} を作れません（{reason(error)}）。", *_CAUSES["OSError"]) from error
+        raise RunError(f"{folder} を作れません（{reason(error)}）。", **_CAUSES["OSError"]) from error
     book = settings.load().runs / ledger.NAME
     facts = {"model": model_id, "host": endpoint(), "folder": folder.name}
     ledger.append(book, KIND, facts)
@@ -124,7 +113,7 @@ def _download(model_id: str, part: Path, folder: Path) -> str:
     reply = json.loads(lines[-1]) if lines else {"error": f"終了コード {done.returncode}", "detail": ""}
     if "error" not in reply:
         return str(reply["revision"])
-    cause, remedy = _CAUSES.get(reply["error"], _UNREACHED)
+    told = _CAUSES.get(reply["error"], _CAUSES["other"])
     detail = re.sub(r"//[^/\s]*@", "//…@", reply["detail"])  # a mirror's address may hold a password
     what = f"{model_id} を {endpoint()} から取得できませんでした（{reply['error']}: {detail}）。"
-    raise RunError(what, cause, remedy.format(folder=folder))
+    raise RunError(what, told["cause"], told["remedy"].format(folder=folder))

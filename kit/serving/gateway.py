@@ -7,7 +7,10 @@ as it came: route, headers and body are made anew from what ``gateway.toml`` all
 
 import asyncio
 import hmac
+import json
 import logging
+import os
+import re
 import secrets
 import ssl
 import threading
@@ -22,14 +25,16 @@ import aiohttp
 from aiohttp import web
 
 from kit import settings
-from kit.errors import DataError, ParameterError, ServerError
-from kit.serving import keys
+from kit.errors import DataError, KitError, ParameterError, ServerError
+from kit.serving import keys, server
 from kit.serving.rules import BODY, Refused, Rules
-from kit.serving.upstream import Row, Upstream, count
-from kit.serving.wire import CONNECT_S, TROUBLES, open_session
-from kit.trust import durable
+from kit.serving.wire import CONNECT_S, TROUBLES, look, open_session
+from kit.trust import durable, egress
 
 _UPLOAD_S, _GENERATION_S, _AT_ONCE = 30.0, 900.0, 16  # the last: of a user's requests; further ones wait
+_FRESH_S, _ASK_S = 60.0, 5.0  # how long the server's word on its context holds, and how long that is waited for
+_COUNT = re.compile(rb'"((?:prompt|completion)_tokens)"\s*:\s*(\d+)')  # not to be forged: quotes in a text are escaped
+Row = dict[str, Any]
 
 
 class Gateway:
@@ -162,7 +167,7 @@ class Gateway:
                 await response.prepare(request)
                 async for line in reply.content:  # an event is a line and an empty one
                     row["completion_tokens"] += row["prompt_tokens"] is None and line.startswith(b"data: {")
-                    count(line, row)
+                    _count(line, row)
                     if line.strip() and (shown or b'"choices":[]' not in line):
                         await response.write(line + b"\n")
                 row["status"] = 200
@@ -175,6 +180,65 @@ class Gateway:
             row["status"] = refused.status
             await response.write(f"data: {durable.canonical(refused.body)}\n\n".encode())
         return response
+
+
+class Upstream:
+    """The server of ``kit serve``, wherever it runs by now, or another one at an address that stays.
+
+    Its port may be somebody else's by now, and questions and the key would go there. So each request looks first whether
+    the very process still lives; only when it does not, the state of ``kit serve`` is read anew.
+
+    Attributes:
+        first: Where it was found when the gateway opened.
+
+    Args:
+        url: The model server; "" takes the one that ``kit.serve`` started. Another one's key: ``KIT_LLM_API_KEY``.
+
+    Raises:
+        SettingsError: The URL leads outside and is not named in kit.toml.
+        ServerError: No URL was given and no server is running.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._look = partial(server.at, url) if url else server.running
+        self._own = self._look()
+        if not (url := url or (self._own.url if self._own else "")):
+            raise ServerError(
+                "共有するモデルサーバーがありません。",
+                "kit serve で起動したサーバーが動いていません。",
+                "先に起動してください: kit serve モデルのフォルダ",
+            )
+        self.first = egress.resolve(url.strip(), settings.load().allowed_hosts)
+        self._key = "".join(os.environ.get("KIT_LLM_API_KEY", "").split())
+        self._context, self._told = 0, -_FRESH_S
+
+    async def place(self) -> tuple[str, dict[str, str]]:
+        """Return its address, without ``/v1``, and the headers with its key.
+
+        Raises:
+            Refused: It was started here, and does not run any more.
+        """
+        if self._own and not self._own._alive():
+            found = None
+            with suppress(KitError):  # a process that does not end, or kit.toml
+                found = await asyncio.to_thread(self._look)  # it clears up after a dead server, which may take a while
+            if not found:
+                raise Refused(502, "モデルサーバーが動いていません。起動し直すまで（kit serve）、質問できません。")
+            self._own = found
+        url, key = (self._own.url, self._own.key) if self._own else (self.first.url, self._key)
+        return url.rstrip("/").removesuffix("/v1"), {"Authorization": f"Bearer {key}"} if key else {}
+
+    async def context(self, session: Any, base: str, headers: dict[str, str]) -> int:
+        """Return the longest conversation in tokens, by its own word where another started it; 0 where it is unknown."""
+        if self._own:
+            return self._own.context
+        if time.monotonic() - self._told > _FRESH_S:
+            told = await look(session, f"{base}/v1/models", _ASK_S, headers=headers)
+            with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                models = json.loads(told)["data"]
+                self._context = max((int(model.get("max_model_len") or 0) for model in models), default=0)
+                self._told = time.monotonic()
+        return self._context
 
 
 def _told(refused: Refused) -> web.Response:
@@ -195,5 +259,11 @@ def _whole(status: int, kind: str, content: bytes, row: Row) -> web.Response:
     if status != 200 and (status in (401, 403) or not 400 <= status < 500 or b'"error"' not in content):
         raise Refused(404 if status == 404 else 502, f"モデルサーバーはこの要求に答えられません（HTTP {status}）。")
     row["status"] = status
-    count(content, row)
+    _count(content, row)
     return web.Response(body=content, status=status, content_type=kind)
+
+
+def _count(content: bytes, row: Row) -> None:
+    """Put the numbers of tokens that a reply, or a line of one, tells into its row of usage."""
+    for name, number in _COUNT.findall(content):
+        row[name.decode()] = int(number)

@@ -4,14 +4,13 @@ One round of SHA-256 is enough, because nobody can guess 256 random bits: scrypt
 here only slow each request down and let strangers load the machine with wrong keys.
 """
 
-import fcntl
 import hashlib
 import hmac
 import json
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kit.errors import DataError, ParameterError
@@ -75,13 +74,9 @@ def owner(file: Path, key: str) -> str:
 @contextmanager
 def _changing(file: Path) -> Iterator[dict[str, str]]:
     """Let one change at a time go on, so that none brings back what another has taken away."""
-    try:
+    with suppress(OSError):  # the lock says why it cannot be had
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        opened = file.with_suffix(".lock").open("a")
-    except OSError as error:
-        raise durable.unwritable(file, error) from error
-    with opened as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with durable.JsonLines(file.with_suffix(".lock")):
         users = read(file)
         yield users
         durable.write_atomically(file, durable.canonical(users))

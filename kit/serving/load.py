@@ -8,11 +8,12 @@ import asyncio
 import itertools
 import math
 import random
-import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy
 
 from kit import views
 from kit.errors import ParameterError
@@ -32,9 +33,7 @@ class Quantiles:
     @classmethod
     def of(cls, seconds: Iterable[float]) -> "Quantiles":
         """Take them from measured values, by linear interpolation between order statistics."""
-        known = list(seconds) or [math.nan]
-        cuts = statistics.quantiles(known if len(known) > 1 else known * 2, n=100, method="inclusive")
-        return cls(cuts[49], cuts[89], cuts[98])
+        return cls(*map(float, numpy.quantile([*seconds] or [math.nan], (0.5, 0.9, 0.99))))
 
     def __str__(self) -> str:
         return "－" if math.isnan(self.p50) else "／".join(f"{value * 1000:,.0f}" for value in (self.p50, self.p90, self.p99))

@@ -1,22 +1,14 @@
 """What the server's log tells: how far a start has come, and why a server ended."""
 
 import re
-import tomllib
 from contextlib import suppress
 from pathlib import Path
 
+from kit import settings
 from kit.errors import ServerError
 
-_WEIGHTS = "重みを読み込んでいます"
-# What the log says → what the server is doing, in the order of a start (texts of vLLM 0.32.0).
-_PHASES = (
-    ("", "vLLM を読み込んでいます（約30秒）"),
-    ("Resolved architecture", "エンジンを用意しています"),
-    ("Starting to load model", _WEIGHTS),
-    ("Loading weights took", "計算の準備をしています"),
-    ("init engine", "受付を準備しています"),
-    ("Application startup complete", "最初の1トークンを待っています"),
-)
+KNOWN = settings.read_toml(Path(__file__).with_name("failures.toml"))
+"""What can go wrong with models and their servers, with causes and remedies; by whom it is told."""
 _TAIL = 256 << 10
 # Left out when the cause is looked for: its warnings speak of failures that did not happen.
 _NOISE = re.compile(r"(\([^)]*\) )?(INFO|WARNING)\b|\[?[IW]\d{4} |\s*$")
@@ -27,9 +19,9 @@ _PREFIX = re.compile(r"^\([^)]*\) (ERROR [\d: .-]+\[[^]]*\] ?)?")
 def phase(log: Path) -> str:
     """Return what a starting server is doing, in Japanese, with the share of the weights that are loaded."""
     text = _tail(log)
-    name = [name for mark, name in _PHASES if mark in text][-1]
+    names: list[str] = [known["name"] for known in KNOWN["phase"] if known["mark"] in text]
     shares = re.findall(r"checkpoint shards: +(\d+%)", text)
-    return f"{name}（{shares[-1]}）" if shares and name == _WEIGHTS else name
+    return names[-1].format(share=f"（{shares[-1]}）" if shares else "")
 
 
 def explain(log: Path, what: str, last: str = "") -> ServerError:
@@ -42,8 +34,7 @@ def explain(log: Path, what: str, last: str = "") -> ServerError:
     """
     said = [_PREFIX.sub("", line)[:300] for line in _tail(log).splitlines() if not _NOISE.match(line)]
     lines = [*said, last] if last else said
-    table = tomllib.loads(Path(__file__).with_name("failures.toml").read_text(encoding="utf-8"))
-    for failure in table["failure"]:
+    for failure in KNOWN["failure"]:
         if telling := [line for line in lines if re.search(failure["pattern"], line, re.IGNORECASE)]:
             beside = said[-4:] if telling[0] != last else []  # an end from outside: the log knows nothing of it
             shown = "\n".join(dict.fromkeys((telling[0], *beside)))

@@ -4,19 +4,16 @@ A name ends in the hash of the adapter's content, so that a result can be traced
 from the kit's own copy, which is made first and checked and hashed after: what is loaded is what was hashed.
 """
 
-import hashlib
-import http.client
 import json
 import re
 import shutil
 import unicodedata
-import urllib.error
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit import settings
 from kit.errors import DataError, ServerError, reason
-from kit.serving import preflight
+from kit.serving import logs, preflight
 from kit.trust import checksums, durable
 
 if TYPE_CHECKING:
@@ -29,19 +26,6 @@ Past that it would put adapters out and read them again at a request, unchecked;
 its CPU build computes what is asked of the base model, where that shares a batch with an adapter, with the adapter in
 the last place (index -1): one place more than loads stays empty, and so adds nothing."""
 _DIGITS = 12
-# What vLLM says → likely cause, next step.
-_REFUSALS = (
-    (
-        "not (yet )?support|modules_to_save",
-        "この版の vLLM が対応していない種類の LoRA です（DoRA、PiSSA、語彙の追加など）。",
-        "通常の LoRA で学習し直すか、peft の merge_and_unload() でモデルに統合し、そのフォルダを kit.serve で起動してください。",
-    ),
-    (
-        "expected target modules|size of tensor|shape",
-        "別の構造のモデルで学習したアダプターです。",
-        "学習に使ったモデルを起動してから読み込んでください: kit stop と kit serve モデルのフォルダ --adapters",
-    ),
-)
 
 
 def options(*, on_card: bool) -> list[str]:
@@ -74,8 +58,7 @@ def load(server: "Server", folder: str | Path) -> str:
             "このモデルサーバーにはアダプターを読み込めません。", "アダプターを使わない設定で起動しています。",
             f'起動し直してください: kit stop のあと kit.serve("{server.folder}", adapters=True)',
         )
-    named = Path(folder).expanduser()
-    found = (named if named.is_dir() else settings.load().root / named).resolve()
+    found = preflight.folder_of(folder, settings.load().root)
     home = server.log.with_name("adapters")
     with durable.JsonLines(home / "loads.jsonl") as loads:  # one at a time, from whatever process
         copy = _keep(found, home, server.folder)
@@ -146,19 +129,15 @@ def _keep(folder: Path, home: Path, base: Path) -> Path:
 
 def _digest(folder: Path) -> str:
     files = {name: checksums.sha256(folder / name) for name in preflight.ADAPTER_FILES if (folder / name).is_file()}
-    return hashlib.sha256(durable.canonical(files).encode()).hexdigest()
+    return durable.digest_of(files)
 
 
-def _ask(server: "Server", path: str, body: dict[str, str] | None = None) -> bytes:
-    try:
-        return server._call(path, body)
-    except urllib.error.HTTPError as error:
-        with error:
-            said = error.read(2000).decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as error:
-        said = f"{type(error).__name__}: {error}"
+def _ask(server: "Server", path: str, body: dict[str, str] | None = None) -> str:
+    status, said = server._call(path, body)
+    if status == 200:
+        return said
     if ended := server.failure():
         raise ended
-    known = (entry[1:] for entry in _REFUSALS if re.search(entry[0], said))
-    otherwise = ("サーバーのログに理由があります。", f"見るには: tail -50 '{server.log}'")
-    raise ServerError(f"モデルサーバーがアダプターの操作を断りました（{said[:600]}）。", *next(known, otherwise))
+    known = next(entry for entry in logs.KNOWN["adapter"] if re.search(entry["pattern"], said))
+    what, remedy = f"モデルサーバーがアダプターの操作を断りました（{said[:600]}）。", known["remedy"].format(log=server.log)
+    raise ServerError(what, known["cause"], remedy)

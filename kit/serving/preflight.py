@@ -122,7 +122,7 @@ def check_unchanged(folder: Path, manifests: Path) -> str:
     """
     manifest = manifests / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.json"
     digests = model_files.digests(folder)
-    whole = hashlib.sha256(durable.canonical(digests).encode()).hexdigest()
+    whole = durable.digest_of(digests)
     if not manifest.exists():
         durable.write_atomically(manifest, durable.canonical({"folder": str(folder.resolve()), "files": digests}))
         return whole
@@ -262,15 +262,8 @@ def _misfit(folder: Path, base: Path, rank: int, transposed: bool) -> str:
 
 def _shapes(path: Path) -> dict[str, list[int]]:
     """Return the shape of each tensor; none of one that is no plain matrix (packed by quantising, for example)."""
-    from safetensors import safe_open
-
-    shapes = {}
-    with safe_open(path, framework="numpy") as file:
-        for name in file.keys():  # noqa: SIM118
-            tensor = file.get_slice(name)
-            shape = list(tensor.get_shape())
-            shapes[name] = shape if len(shape) == 2 and re.match("B?F", tensor.get_dtype()) else []
-    return shapes
+    found = model_files.tensors(path).items()
+    return {name: shape if len(shape) == 2 and re.match("B?F", kind) else [] for name, (kind, shape) in found}
 
 
 def _json(path: Path) -> Any:

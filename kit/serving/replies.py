@@ -109,17 +109,25 @@ def read(data: Any, fits: Callable[[str], object]) -> Reply:
 class Merged:
     """Puts the events of a stream together to the reply that they are pieces of.
 
+    Attributes:
+        begun: Whether an event has come.
+
     Args:
         show: Is told what each event adds to the first text, be it nothing.
     """
+
+    begun = False
 
     def __init__(self, show: Callable[[str], object]) -> None:
         self._show, self._shown = show, 0
         self._facts: dict[str, Any] = {}
         self._choices: dict[int, Any] = {}
 
-    def take(self, event: Any) -> None:
-        """Add an event."""
+    def take(self, event: Any) -> Any:
+        """Add an event; return the error that it is instead, or None."""
+        if error := event.get("error"):
+            return error
+        self.begun = True
         self._facts |= {name: event[name] for name in ("model", "usage", "system_fingerprint") if event.get(name)}
         for piece in event["choices"]:
             new = {"message": {"content": "", "reasoning": ""}, "logprobs": {"content": []}}
@@ -133,6 +141,7 @@ class Merged:
                 text = "" if _THINK[0].startswith(content.lstrip()) else _split(content)[1]
                 self._show(text[self._shown :])
                 self._shown = len(text)
+        return None
 
     def whole(self) -> dict[str, Any]:
         """Return what the server would have sent as one."""

@@ -16,11 +16,9 @@ import signal
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -132,21 +130,28 @@ class Server:
         child = _CHILDREN.get(self.pid)  # only its parent learns how it ended
         return logs.explain(self.log, "モデルサーバーが終了しました。", f"exit status {child.wait()}" if child else "")
 
-    def _call(self, path: str, body: dict[str, Any] | None = None) -> bytes:
-        """Ask the server past the chat client, no proxy between; errors are those of urllib."""
+    def _call(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, str]:
+        """Ask the server past the chat client; return its HTTP status and words, 0 and why where it has none."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"}
-        content = None if body is None else json.dumps(body).encode()
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(urllib.request.Request(self.url + path, content, headers), timeout=_CALL_S) as response:
-            return bytes(response.read())
+        place, slash, base = self.url.removeprefix("http://").partition("/")
+        try:
+            with closing(http.client.HTTPConnection(place, timeout=_CALL_S)) as line:
+                line.request("POST" if body else "GET", slash + base + path, json.dumps(body) if body else None, headers)
+                reply = line.getresponse()
+                return reply.status, reply.read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as error:
+            return 0, f"{type(error).__name__}: {error}"
 
     def _alive(self) -> bool:
-        return self.pid in self._processes()
+        """Whether its own process lives; takes 40 µs."""
+        if child := _CHILDREN.get(self.pid):
+            child.poll()  # a child that ended stays in the table until it is asked for
+        state, _, started = _stat(Path(f"/proc/{self.pid}"))
+        return state not in "ZX" and started == self.started
 
     def _processes(self) -> list[int]:
         """The living processes of the group; none where the number belongs to somebody else by now."""
-        if child := _CHILDREN.get(self.pid):
-            child.poll()  # a child that ended stays in the table until it is asked for
+        self._alive()
         found = {int(entry.name): _stat(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
         if self.pid in found and found[self.pid][2] != self.started:
             return []
@@ -327,16 +332,10 @@ def _answers(server: Server, body: dict[str, Any]) -> bool:
     """Whether a real chat completion comes back; what it says does not matter."""
     messages = [{"role": "user", "content": "はい"}]
     question = {"model": server.model, "messages": messages, "max_tokens": 1, "temperature": 0} | body
-    try:
-        return bool(server._call("/chat/completions", question))
-    except urllib.error.HTTPError as error:
-        with error:
-            reply = error.read(1000).decode("utf-8", "replace")
-        if error.code >= 500:  # it is about to end, and says why in its log
-            return False
-        raise logs.explain(server.log, "モデルサーバーが試しの質問を断りました。", reply) from None
-    except (OSError, http.client.HTTPException):
-        return False
+    status, said = server._call("/chat/completions", question)
+    if 300 <= status < 500:  # above, it is about to end, and says why in its log
+        raise logs.explain(server.log, "モデルサーバーが試しの質問を断りました。", said[:1000])
+    return status == 200
 
 
 def _same(current: Server, plan: dict[str, Any], port: int) -> Server:
@@ -379,9 +378,8 @@ def _stat(process: Path) -> tuple[str, int, int]:
 
 
 def _write(server: Server) -> None:
-    facts = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(server).items()}
     state = server.log.with_name(_STATE)
-    durable.write_atomically(state, durable.canonical(facts))
+    durable.write_atomically(state, durable.canonical(durable.to_json(server)))
     state.chmod(0o600)
 
 

@@ -26,6 +26,8 @@ from aiohttp.connector import Connection
 
 from kit.errors import ServerError, SwappedError, UnreachableError, reason
 from kit.records import State
+from kit.serving.logs import KNOWN
+from kit.serving.replies import Merged
 from kit.trust import egress
 
 RETRIES = 2
@@ -43,30 +45,8 @@ _CLOSED = "モデルサーバーへの接続は閉じられています。"
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 Body = dict[str, Any] | None
-Take = Callable[[Any], object]
-
-# Kind of failure → likely cause, next step.
-_ADVICE = {
-    "closed": ("close() の後か、with ブロックの外で質問しました。", "kit.connect(…) からやり直してください。"),
-    "late": ("モデルが遅いか、サーバーが混んでいます。", "待ち時間を延ばすには: export KIT_LLM_TIMEOUT_S=120"),
-    "lost": ("サーバーが止まっているか、アドレスが違います。", "起動しているか確かめてください: curl {url}/models"),
-    "certificate": ("社内の認証局の証明書が登録されていません。", "渡し方: export SSL_CERT_FILE=/path/to/ca.pem"),
-    "unreadable": ("応答が途切れたか、OpenAI 互換ではありません。", "確かめるコマンド: curl {url}/models"),
-    "key": ("鍵（APIキー）がないか、違っています。", "鍵は環境変数で渡します: export KIT_LLM_API_KEY=…"),
-    "name": ("そのモデル（アダプター）は、いま公開されていません。", "使える名前を確かめてください: curl {url}/models"),
-    "path": ("URL が違います。転送には従いません。", "URL は /v1 まで書きます: curl {url}/models"),
-    "server": ("サーバーの中の障害か、混雑です。", "サーバーのログを確かめ、必要なら起動し直してください。"),
-    "long": ("質問と回答の長さの合計が、モデルの文脈長かサーバーの上限を超えます。", "渡す資料（top）か max_tokens を減らします。"),
-    "request": (
-        "サーバーが対応しない指定か、範囲外の値があります。",
-        "指定（schema、regex、n、temperature、logprobs など）を確かめてください。",
-    ),
-}
-_OWN_DOING: dict[str, State] = {"late": "timeout", "request": "model_error", "long": "model_error"}
 PASSED: State = "infrastructure_error"
 """How a try ended whose trouble may pass: all that is tried again is of this kind."""
-_PASSING = ("lost", "unreadable", "server")
-"""Kinds that the next try may be spared; a wrong key, path or certificate stays wrong."""
 
 
 class ChatError(ServerError):
@@ -87,9 +67,7 @@ class ChatError(ServerError):
     attempts = 1
     first_state: State | Literal[""] = ""
 
-    def __init__(
-        self, what: str, cause: str, remedy: str, state: State = "infrastructure_error", passing: bool = False
-    ) -> None:
+    def __init__(self, what: str, cause: str, remedy: str, state: State = PASSED, passing: bool = False) -> None:
         super().__init__(what, cause, remedy)
         self.state, self.passing = state, passing
 
@@ -129,9 +107,7 @@ class Wire:
         """Await a coroutine on the running loop where it has a session, else on the wire's own."""
         if asyncio.get_running_loop() not in self._sessions:
             return await asyncio.wrap_future(self.submit(work))
-        if self._closed:
-            work.close()
-            raise failure("closed", _CLOSED)
+        self._require_open(work)
         return await work
 
     def close(self) -> None:
@@ -146,10 +122,13 @@ class Wire:
     def submit(self, work: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
         """Start a coroutine on the loop from any other thread; cancelling it frees the server."""
         with self._lock:  # what is handed over before close() is cancelled by it, and nothing is handed over after
-            if self._closed:
-                work.close()
-                raise failure("closed", _CLOSED)
+            self._require_open(work)
             return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _require_open(self, work: Coroutine[Any, Any, _T]) -> None:
+        if self._closed:
+            work.close()
+            raise failure("closed", _CLOSED)
 
     def wait(self, future: concurrent.futures.Future[_T]) -> _T:
         """Return what a coroutine on the loop returns; Ctrl-C drops the request."""
@@ -189,7 +168,7 @@ class Wire:
                     self._loop.call_soon_threadsafe(task.cancel)
 
     async def request(
-        self, path: str, body: Body, timeout_s: float, read: Callable[[Any], _T], take: Take | None = None
+        self, path: str, body: Body, timeout_s: float, read: Callable[[Any], _T], merged: Merged | None = None
     ) -> tuple[_T, int]:
         """Send one request, and again while the trouble may pass; return the result and how often it was tried.
 
@@ -197,64 +176,55 @@ class Wire:
             path: Where to, below the base URL.
             body: What to post; None gets.
             timeout_s: Longest wait for one try, in seconds, of a stream until its end.
-            read: Makes the result of the decoded reply, of None after a stream.
-            take: Receives each event of a stream; after the first nothing is tried again, it may have been shown.
+            read: Makes the result of the decoded reply.
+            merged: Takes the events of a stream; after the first nothing is tried again, it may have been shown.
 
         Raises:
             UnreachableError: No try came through to a server.
             ChatError: What became of the first try that did, or what no further try would change.
         """
-        begun, troubles = False, list[ServerError]()
-
-        def taking(event: Any) -> None:
-            nonlocal begun
-            begun = True
-            cast(Take, take)(event)
-
-        for tried in range(RETRIES + 1):
-            if tried:
-                await asyncio.sleep(_BACKOFF_S * 2 ** (tried - 1) * random.uniform(0.5, 1.5))
+        told: ServerError | None = None
+        for tried in range(1, RETRIES + 2):
+            if told:
+                await asyncio.sleep(_BACKOFF_S * 2 ** (tried - 2) * random.uniform(0.5, 1.5))
             try:
-                return await self._once(path, body, timeout_s, read, take and taking), tried + 1
+                return await self._once(path, body, timeout_s, read, merged), tried
             except UnreachableError as trouble:
-                troubles.append(trouble)
+                told = told or trouble
             except ChatError as trouble:
-                if begun or not trouble.passing:
-                    trouble.attempts, trouble.first_state = tried + 1, PASSED if tried else ""
-                    raise
-                troubles.append(trouble)
-        # A request that broke off and then found nobody was asked once: that is what became of it.
-        worst = min(troubles, key=lambda trouble: isinstance(trouble, UnreachableError))
-        if isinstance(worst, ChatError):
-            worst.attempts, worst.first_state = RETRIES + 1, PASSED if RETRIES else ""
-        raise worst
+                last = not trouble.passing or bool(merged and merged.begun)
+                # A request that broke off and then found nobody was asked once: that is what became of it.
+                told = told if isinstance(told, ChatError) and not last else trouble
+                if last:
+                    break
+        if isinstance(told, ChatError):
+            told.attempts, told.first_state = tried, PASSED if tried > 1 else ""
+        raise cast(ServerError, told)
 
-    async def _once(self, path: str, body: Body, timeout_s: float, read: Callable[[Any], _T], take: Take | None) -> _T:
+    async def _once(
+        self, path: str, body: Body, timeout_s: float, read: Callable[[Any], _T], merged: Merged | None
+    ) -> _T:
         url, method = self._destination.url, "GET" if body is None else "POST"
         limit = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s / 2, CONNECT_S))
         try:
             async with self._sessions[asyncio.get_running_loop()].request(
                 method, url + path, json=body, timeout=limit, allow_redirects=False
             ) as response:
-                if take and response.status == 200:
-                    content = await _stream(response.content, take, url)
+                if merged and response.status == 200:
+                    content = await _stream(response.content, merged, url)
                 else:
                     content = await response.read()
                     self._require_new(content, cast(_Response, response).came_by, url)
-        except _UNCONNECTED as trouble:
+        except http_exceptions.LineTooLong as trouble:
+            raise failure("unreadable", f"モデルサーバー {url} の応答を読み取れません（長すぎる行）。", url) from trouble
+        except (aiohttp.ClientError, OSError) as trouble:  # a TimeoutError is an OSError
+            if isinstance(trouble, TimeoutError) and not isinstance(trouble, _UNCONNECTED):
+                raise failure("late", f"{timeout_s:g} 秒以内に回答がありませんでした。") from trouble
             raise _lost(url, trouble) from trouble
-        except TimeoutError as trouble:
-            raise failure("late", f"{timeout_s:g} 秒以内に回答がありませんでした。") from trouble
-        except (aiohttp.ClientError, OSError) as trouble:
-            raise _lost(url, trouble) from trouble
-        except http_exceptions.LineTooLong as trouble:  # an event longer than aiohttp's buffer
-            raise failure(
-                "unreadable", f"モデルサーバー {url} の応答を読み取れません（長すぎる行）。", url
-            ) from trouble
         if response.status != 200:
             said = f"モデルサーバー {url} が HTTP {response.status} を返しました（{_words(content)}）。"
             raise failure(_kind(response.status, _words(content), (body or {}).get("model")), said, url)
-        return _decode(content, read, url)
+        return _decode(content, lambda data: read(merged.whole() if merged else data), url)
 
     def _require_new(self, content: bytes, connection: ResponseHandler, url: str) -> None:
         """Refuse what came by the same connection just before: sent twice, it would count as the next question's answer.
@@ -268,13 +238,8 @@ class Wire:
 
     async def metrics(self) -> bytes:
         """Return what the server tells of itself at ``/metrics``; nothing where it does not."""
-        url, limit = self._destination.url.removesuffix("/v1") + "/metrics", aiohttp.ClientTimeout(total=CONNECT_S)
-        with suppress(*TROUBLES, OSError):
-            async with self._sessions[asyncio.get_running_loop()].get(
-                url, timeout=limit, allow_redirects=False
-            ) as response:
-                return await response.read() if response.status == 200 else b""
-        return b""
+        url = self._destination.url.removesuffix("/v1") + "/metrics"
+        return await look(self._sessions[asyncio.get_running_loop()], url, CONNECT_S)
 
 
 class _Response(aiohttp.ClientResponse):
@@ -296,14 +261,23 @@ def open_session(destination: egress.Destination, key: str, **options: Any) -> a
     return aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=jar, trust_env=False, **options)
 
 
-async def _stream(content: aiohttp.StreamReader, take: Take, url: str) -> bytes:
+async def look(session: aiohttp.ClientSession, url: str, limit_s: float, **options: Any) -> bytes:
+    """Return what an address tells within so many seconds; nothing where it does not."""
+    with suppress(*TROUBLES, OSError):
+        limit = aiohttp.ClientTimeout(total=limit_s)
+        async with session.get(url, timeout=limit, allow_redirects=False, **options) as response:
+            return await response.read() if response.status == 200 else b""
+    return b""
+
+
+async def _stream(content: aiohttp.StreamReader, merged: Merged, url: str) -> bytes:
     last = b""
     async for line in content:
         if line.startswith(b"data:"):
             last = line[5:].strip()
             if last == b"[DONE]":
                 continue
-            if broken := _decode(last, lambda event: event.get("error") or take(event), url):
+            if broken := _decode(last, merged.take, url):
                 code = broken.get("code") if isinstance(broken, dict) else 0
                 said = f"モデルサーバー {url} が生成を中断しました（{_words(last)}）。"
                 raise failure(_kind(code, _words(last)) if isinstance(code, int) and code >= 400 else "server", said, url)
@@ -341,8 +315,8 @@ class _Pinned(AbstractResolver):
     ) -> list[ResolveResult]:
         flags = socket.AI_NUMERICHOST
         return [
-            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=flags)
-            for address, family in self._families.items()
+            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=flags)
+            for address, kind in self._families.items()
         ]
 
     async def close(self) -> None:
@@ -371,9 +345,8 @@ def _lost(url: str, error: Exception) -> ServerError:
 
 def failure(kind: str, what: str, url: str = "") -> ChatError:
     """Make the error of a kind of failure, with its cause, its remedy and the end state it gives the sample."""
-    cause, remedy = _ADVICE[kind]
-    state = _OWN_DOING.get(kind, "infrastructure_error")
-    return ChatError(what, cause, remedy.format(url=url), state, kind in _PASSING)
+    told = KNOWN["chat"][kind]
+    return ChatError(what, told["cause"], told["remedy"].format(url=url), told.get("state", PASSED), "passing" in told)
 
 
 def swapped(what: str) -> SwappedError:

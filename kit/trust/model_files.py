@@ -28,6 +28,19 @@ def check(folder: Path) -> None:
             _check_weights(path)
 
 
+def tensors(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Return number format and shape of each tensor of a safetensors file, whose header is checked against its length.
+
+    Raises:
+        SafetensorError, OSError: It cannot be read.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as weights:
+        slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
+        return {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
+
+
 def digests(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file: path below the folder → 64 hex digits.
 
@@ -92,10 +105,9 @@ def _check_json(path: Path) -> None:
 
 
 def _check_weights(path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(path, framework="numpy") as weights:  # checks the header against the file's length
-            weights.keys()
+        tensors(path)
     except (SafetensorError, OSError) as error:
         damaged(path, error)
