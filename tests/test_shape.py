@@ -17,7 +17,7 @@ import kit
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "kit").rglob("*.py"))
-MOST_LINES, MOST_CODE_LINES = 400, 16_600
+MOST_LINES, MOST_CODE_LINES = 400, 16_300
 SURFACE = [
     "Bar", "ExtractiveReader", "KeywordSearch", "LLMReader", "Rag", "SHAPES", "Store", "about", "adapter_size",
     "agreement", "answers", "arms", "ask", "attribute", "best_replay", "build_store", "calibrate",
