@@ -34,7 +34,7 @@ def waterfall_chart(steps: Sequence[tuple[str, float]], total: str, *, title: st
     starts = [0.0, *accumulate(amounts[:-2]), 0.0]
     texts = [wording.quantity([amount], "yen", lang) for amount in amounts]
     with house_style():
-        figure, ax = new_axes(5.4, 3.0, left=0.03, right=0.97, top=0.1, bottom=0.55)
+        figure, ax = new_axes(5.4, 2.4, left=0.03, right=0.97, top=0.1, bottom=0.55)
         colors = [BLUE if amount >= 0 else ORANGE for amount in amounts[:-1]]
         hatches = ["" if amount >= 0 else "///" for amount in amounts[:-1]]
         bars = ax.bar(range(len(names)), amounts, 0.55, starts, color=[*colors, INK], hatch=[*hatches, ""], edgecolor="white")
@@ -95,7 +95,7 @@ def breakeven_chart(economics: Economics, use: Use, lang: Language = "ja") -> Ch
     lines = [(name, [settled_yen(name, use, volume) / 12 for volume in volumes]) for name in PREFIXES]
     now, title = words["money_now"].format(f"{use.monthly_questions:,.0f}"), words["money_even_chart"]
     with house_style():
-        figure, ax = new_axes(5.4, 3.4, left=0.15, right=0.97, top=0.85, bottom=0.55)
+        figure, ax = new_axes(5.4, 2.9, left=0.15, right=0.97, top=0.85, bottom=0.55)
         for (name, costs), (marker, style, color) in zip(lines, _LINES, strict=True):
             ax.plot(volumes, costs, style, marker=marker, markevery=10, ms=6, color=color, lw=1.8, mec="white", label=place_name(name, lang))
         top = 1.25 * max(lines[0][1][-1], *(costs[0] for _, costs in lines))
@@ -129,7 +129,7 @@ def tornado_chart(economics: Economics, use: Use, lang: Language = "ja") -> Char
     ends = [(words[key], [effect.net_yen[at] for effect in effects]) for at, key in enumerate(("money_at_low", "money_at_high"))]
     title, told = words["money_tornado_title"].format(years=YEARS), wording.quantity([base], "yen", lang)
     with house_style():
-        figure, ax = new_axes(5.4, 0.4 * len(effects) + 1.05, left=0.36, right=0.95, top=0.4, bottom=0.6)
+        figure, ax = new_axes(5.4, 0.33 * len(effects) + 1.05, left=0.36, right=0.95, top=0.4, bottom=0.6)
         for (name, values), look in zip(ends, ({"color": ORANGE, "hatch": "///"}, {"color": BLUE}), strict=True):
             ax.barh(range(len(effects)), [value - base for value in values], 0.6, base, label=name, edgecolor="white", linewidth=0.8, **look)
         ax.axvline(base, color=INK, lw=1.2)

@@ -40,7 +40,7 @@ def frontier_chart(found: "Qpd", names: Mapping[str, str], lang: Language = "ja"
     least = min(0.0, *(r.quality.low for r in found.routes))
     most_yen, most = 1.3 * max(r.yen.high for r in found.routes), 1.3 * max(r.quality.high for r in found.routes)
     with house_style():
-        figure, ax = new_axes(5.4, 3.2, left=0.13, right=0.97, top=0.2, bottom=0.95)
+        figure, ax = new_axes(5.4, 2.7, left=0.13, right=0.97, top=0.2, bottom=0.95)
         for route, form in zip(found.routes, "osD^vP*X" * len(found.routes), strict=False):
             slope = route.qpd.point / 1000
             ax.plot([0, most_yen], [0, slope * most_yen], ":", color=GREY, lw=1.2, zorder=1)
