@@ -11,6 +11,8 @@ from kit.prices import PLAN, Prices, bounds
 from kit.records import OPEN_STATES, Decision
 
 PREFIXES = {"on_premises": "server", "cloud_api": "api", "cloud_gpu": "gpu", "edge": "edge"}
+INSIDE = ("on_premises", "edge")
+"""Those on the company's premises."""
 """Places, and how the keys of their prices begin."""
 _LONGEST_S = 60.0
 """Seconds per question where so many failed that the run has no 95th percentile: the longest wait by default."""
@@ -37,6 +39,11 @@ class Use:
         if name not in values:
             raise AttributeError(name)
         return values[name]
+
+    @property
+    def own(self) -> str:
+        """The place on the premises that the others are compared with: the planned one, else a server."""
+        return self.place if self.place in INSIDE else INSIDE[0]
 
     def but(self, **values: float) -> "Use":
         """Return the assumptions with some values set otherwise."""

@@ -102,7 +102,7 @@ def breakeven_chart(economics: Economics, use: Use, lang: Language = "ja") -> Ch
         ax.axvline(use.monthly_questions, color=INK, lw=0.9, ls=(0, (4, 3)))
         ax.text(use.monthly_questions, top, f" {now}", va="bottom", size=8.8)
         for volume in (each for each in even if each <= most):
-            height = settled_yen("on_premises", use, volume) / 12
+            height = settled_yen(use.own, use, volume) / 12
             ax.plot(volume, height, "o", ms=12, mfc="none", mec=INK, mew=1.4, zorder=6)
             ax.annotate(wording.quantity([volume], "questions", lang), (volume, height), (0, 11), textcoords="offset points", ha="center")
         ax.set(xscale="log", xlabel=words["money_even_x"], ylim=(0, top), xlim=(volumes[0], volumes[-1]))
@@ -153,11 +153,14 @@ def assumption(field: str, lang: Language) -> str:
 
 
 def even_sentences(economics: Economics, use: Use, lang: Language) -> list[str]:
-    """Say for each other place from which volume on-premises is cheaper."""
+    """Say for each other place from which volume the own one is cheaper."""
     words, now = wording.words(lang), wording.quantity([use.monthly_questions], "questions", lang)
+    own = place_name(use.own, lang)
     kinds = {None: "money_even_never", 0.0: "money_even_always"}
     return [
-        words[kinds.get(volume, "money_even_from")].format(volume=wording.quantity([volume or 0], "questions", lang), other=place_name(name, lang), now=now)
+        words[kinds.get(volume, "money_even_from")].format(
+            volume=wording.quantity([volume or 0], "questions", lang), own=own, other=place_name(name, lang), now=now
+        )
         for name, volume in economics.breakeven
     ]
 

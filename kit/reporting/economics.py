@@ -108,7 +108,7 @@ class Economics:
     """Value less running cost."""
     places: tuple[Place, ...] = ()
     breakeven: tuple[tuple[str, float | None], ...] = ()
-    """For each other place the monthly questions from which on-premises costs no more; None: at no volume."""
+    """For each other place the monthly questions from which ``Use.own`` costs no more; None: at no volume."""
     payback_months: tuple[float | None, float | None, float | None] | None = None
     """At the low, measured and high value; None within: not in the years of the plan."""
     scenarios: tuple[Scenario, ...] = ()
@@ -148,11 +148,11 @@ def economics(decision: Decision, prices: Prices, **changes: Any) -> Economics:
     if not use or not use.monthly_questions:
         return made
     places = tuple(_place(name, use, _grade(prices, changes, "staff", "fixed", "usage", "checking", *_TABLES[name])) for name in PREFIXES)
-    here = next(place for place in places if place.name == use.place)
+    here, own = next(place for place in places if place.name == use.place), use.own
     made = replace(
         made, use=use, places=places, running=_same(here.settled_yen, here.grade),
         per_right=_same(here.settled_yen / (12 * use.monthly_questions * right), here.grade) if right else None,
-        breakeven=tuple((name, breakeven(use, "on_premises", name)) for name in PREFIXES if name != "on_premises"),
+        breakeven=tuple((name, breakeven(use, own, name)) for name in PREFIXES if name != own),
         training_yen_per_year=training_yen_per_year(use),
     )  # fmt: skip
     return _with_worth(made, use) if use.minutes_per_question or "measured_minutes" in use.values else made

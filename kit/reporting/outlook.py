@@ -15,7 +15,6 @@ from kit.reporting import findings, verdict, wording
 from kit.reporting.blocks import Grade, Listing, Section, Table, Text
 from kit.reporting.charts_money import place_name
 from kit.reporting.economics import Economics
-from kit.reporting.placement import INSIDE
 from kit.reporting.wording import Language, plain, quantity
 
 WRITING_MINUTES = 15
@@ -141,12 +140,13 @@ def _money(economics: Economics, lang: Language) -> dict[str, str]:
         made |= {"payback": usual, "payback_span": words["payback_range"].format(best, worst) if worst else open_ended}
         made["no_payback"] = "" if usual else "yes"
     places, breakeven = {place.name: place for place in economics.places}, dict(economics.breakeven)
-    if {"on_premises", "cloud_api"} <= places.keys():
-        own = dict.fromkeys((economics.use.place if economics.use else "", "on_premises"))
+    if economics.use and {"on_premises", "cloud_api"} <= places.keys():
+        own = dict.fromkeys((economics.use.own, "on_premises"))
         totals = {name: quantity([place.total_yen()], "yen", lang) for name, place in places.items()}
-        made["own_places"] = words["comma"].join(f"{place_name(name, lang)} {totals[name]}" for name in own if name in INSIDE)
+        made["own_places"] = words["comma"].join(f"{place_name(name, lang)} {totals[name]}" for name in own)
+        made["own"] = place_name(economics.use.own, lang)
         made["cloud_api"] = totals["cloud_api"]
-        made["cloud_grade"] = max(places[name].grade for name in ("on_premises", "cloud_api"))
+        made["cloud_grade"] = max(places[name].grade for name in (*own, "cloud_api"))
         even = breakeven.get("cloud_api")
         made["never_even" if even is None else "breakeven" if even else "always_even"] = quantity([even], "questions", lang) if even else "yes"
     return made

@@ -7,12 +7,12 @@ and only among what is left the cost of five years.
 from dataclasses import dataclass
 
 from kit.reporting import wording
+from kit.reporting.assumptions import INSIDE
 from kit.reporting.blocks import Block, Grade, Listing, Text
 from kit.reporting.charts_money import place_name
 from kit.reporting.economics import YEARS, Economics, Place
 from kit.reporting.wording import Language
 
-INSIDE = ("on_premises", "edge")
 DEARER = 1.2
 """Where nothing was agreed on what must stay, staying may cost this many times the cheapest place before both are advised."""
 
@@ -51,7 +51,7 @@ def placement(economics: Economics, lang: Language = "ja") -> Placement | None:
         if volume and best.name in INSIDE:
             key = "placement_above" if volume <= economics.use.monthly_questions else "placement_below"
             given = {"volume": wording.quantity([volume], "questions", lang), "monthly": wording.quantity([economics.use.monthly_questions], "questions", lang)}
-            reasons.append(_say(key, lang, _weakest(economics, name), place=_name(name, lang), **given))
+            reasons.append(_say(key, lang, _weakest(economics, name), own=_name(economics.use.own, lang), place=_name(name, lang), **given))
     hybrid = stays and not agreed and best.total_yen() > DEARER * cheapest.total_yen()
     return Placement("hybrid" if hybrid else best.name, tuple(reasons))
 
