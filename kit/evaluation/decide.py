@@ -192,6 +192,8 @@ def _standing(monitor: dict[str, Any], kpis: Sequence[KpiResult]) -> tuple[Outco
     """Return what stands after a monitor run: the verdict that it checks, for it cannot give one of its own."""
     if not monitor["same_terms"]:
         why = f"これらの質問は、前の基準で {monitor['of']} の判定（{monitor['standing']}）に使われています。"
+        if monitor["standing"] == "NO-GO":  # a criterion that is changed afterwards opens no PoC that is closed
+            return "NO-GO", f"{why}基準を変えて同じ質問で測り直しても、前の判定（NO-GO）のままです。再挑戦には、まだ使っていない質問が必要です。"
         return "EXTEND", f"{why}変えた基準で判定するには、まだ使っていない質問が必要です。"
     change = f"よくなった質問が{monitor['gains']}問、悪くなった質問が{monitor['losses']}問"
     told = f"同じ質問による再確認の結果は「{monitor['verdict']}」です（{change}）。"
