@@ -196,7 +196,7 @@ def test_edited_rows(run, edit):
     lines = journal.read_text().splitlines()
     assert edit(lines) != lines
     journal.write_text("".join(line + "\n" for line in edit(lines)))
-    assert_refused(lambda: decide_again(run.folder), "封印や台帳と一致しません")
+    assert_refused(lambda: decide_again(run.folder), f"の {JOURNAL} が、封印や台帳と一致しません")
 
 
 def test_reordered_rows_are_the_same_rows(run):

@@ -251,9 +251,11 @@ def _require_unchanged(evaluation: Evaluation, criteria: Criteria, path: Path) -
     agreed_stands = text == criteria.text.encode("utf-8", "replace") and cases_sha256(cases) == criteria.cases_sha256
     asked = looks.of_run(name, path).choose(cases)
     if not (rows_stand and agreed_stands and cases_sha256(evaluation.cases) == cases_sha256(asked)):
+        wrong = [file for file in audit.differing(evaluation.folder, ledger.entries(path)) if file not in ("decision.json", "scores.jsonl")]
+        told = f" {'、'.join(wrong)} " if wrong else "基準・質問・測定記録のどれか"  # what is at hand was changed, not the files
         raise SealError(
-            f"TAMPERED: 実行 {name} の基準・質問・測定記録のどれかが、封印や台帳と一致しません。判定できません。",
-            f"評価が終わったあとで criteria.yaml、cases.jsonl、{JOURNAL} のどれかが書き換えられています。",
+            f"TAMPERED: 実行 {name} の{told}が、封印や台帳と一致しません。判定できません。",
+            "評価が終わったあとで書き換えられています。",
             _RESTORE,
         )
     if metrics.code_sha256() != criteria.metrics_sha256:
