@@ -148,12 +148,15 @@ def _currency(tables: Mapping[str, Any], name: str) -> str:
 def _value(path: Path, table: object, name: str, key: str, written: str) -> float:
     value = table.get(written) if isinstance(table, dict) else None
     low, high = bounds(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+    number = None if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
+    if number is None or not low <= number <= high:
+        told = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        what = "が書かれていません" if value is None else f"の「{told}」は数値ではありません" if number is None else f"の {told} は使えません"
         raise SettingsError(
-            f"単価表 {path} の [{name}] {written} が使えません（{value!r}）。",
-            f"値がないか、{low:,.12g}以上{high:,.12g}以下の数値になっていません。", f"{path} の [{name}] に {written} = 数値 を書いてください。",
-        )  # fmt: skip
-    return float(value)
+            f"単価表 {path} の [{name}] {written} {what}。", f"{low:,.12g}以上{high:,.12g}以下の数値が必要です。",
+            f"{path} の [{name}] に {written} = 数値 を書いてください。",
+        )
+    return number
 
 
 def _note(tables: Mapping[str, Any], name: str) -> str:

@@ -173,6 +173,7 @@ def test_criteria_saved_by_an_editor_on_windows_are_read(tmp_path, encoding):
         (kpi("metric: right, bar: 1.0, reason: r"), "1.0 は使えません"),
         (kpi("metric: wrong_answer, bar: 0, reason: r"), "0 は使えません"),
         (kpi("metric: latency_p95, bar: 0, reason: r"), "0 は使えません。0.001 から 1000000 の数値で書きます。"),
+        (kpi("metric: latency_p95, bar: 3000, reason: r"), "3,000秒＝50分です。ミリ秒ではありませんか。"),
         (kpi("metric: yen_per_right, bar: -3, reason: r"), "-3 は使えません。0.001 から"),
         (kpi("metric: yen_per_right, bar: inf, reason: r"), "inf は使えません"),
         (kpi("metric: right, role: guardrail, bar: 0.6, reason: r"), "0.6 は使えません。0.001 から 0.5"),

@@ -196,7 +196,7 @@ def test_edited_rows(run, edit):
     lines = journal.read_text().splitlines()
     assert edit(lines) != lines
     journal.write_text("".join(line + "\n" for line in edit(lines)))
-    assert_refused(lambda: decide_again(run.folder), "封印や台帳と一致しません")
+    assert_refused(lambda: decide_again(run.folder), f"の {JOURNAL} が、封印や台帳と一致しません")
 
 
 def test_reordered_rows_are_the_same_rows(run):
@@ -330,24 +330,37 @@ def edit_cases(run):
     edit_copy(run, "cases.jsonl", "9日", "8日")
 
 
+def lose(name):
+    return lambda run: (run.folder / name).unlink()
+
+
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "wrong"),
     [
-        forge, cut_ledger, edit_rows, move_in, edit_criteria, edit_cases, lambda run: (run.folder / JOURNAL).unlink(),
-        lambda run: (run.folder / "criteria.yaml").unlink(), lambda run: (run.folder / "cases.jsonl").unlink(),
+        (forge, "decision.json"), (cut_ledger, "decision.json"), (move_in, "decision.json"), (edit_rows, JOURNAL),
+        (edit_criteria, "criteria.yaml"), (edit_cases, "cases.jsonl"),
+        *((lose(name), f"{name}（ファイルがありません）") for name in (JOURNAL, "criteria.yaml", "cases.jsonl")),
     ],
-)
-def test_a_decision_that_rows_or_ledger_beside_it_contradict_is_refused(run, tmp_path, spoil):
+)  # fmt: skip
+def test_a_decision_that_rows_or_ledger_beside_it_contradict_is_refused(run, tmp_path, spoil, wrong):
     decision = decide(run)
     assert read_decision(run.folder) == decision
     assert "notes" not in decision.facts
     spoil(run)
-    found = assert_refused(lambda: read_decision(run.folder), "台帳 ledger.jsonl か、実行フォルダにある基準・質問・測定記録と一致しません")
-    assert f"kit decide {run.folder}" in found.remedy
+    found = assert_refused(lambda: read_decision(run.folder), f"の {wrong} が、台帳 ledger.jsonl と一致しません")
+    assert ("kit decide" in found.remedy) == (wrong == "decision.json"), "judging again mends nothing else"
     alone = tmp_path / "alone" / run.folder.name
     alone.mkdir(parents=True)
     shutil.copy(run.folder / "decision.json", alone)
     assert "照合はしていません" in read_decision(alone).facts["notes"][-1]
+
+
+@pytest.mark.parametrize("name", [JOURNAL, "criteria.yaml"])
+def test_a_file_that_is_gone_is_not_called_edited(run, name):
+    lose(name)(run)
+    with pytest.raises(RunError, match=f"に {name} がありません") as caught:
+        decide_again(run.folder)
+    assert "書き換え" not in str(caught.value) and "バックアップから戻す" in caught.value.remedy
 
 
 @pytest.mark.parametrize("spoil", [forge, cut_ledger, move_in])

@@ -351,7 +351,8 @@ def test_a_guardrail_that_is_surely_broken_is_not_called_open():
     assert guard.high < -GUARD.bar and is_broken(guard) and not is_broken(results[0])
     assert guard.reason == "比較対象との差の上限−15.6ポイントでも許容範囲を外れ、安全条件を満たしていない"
     assert why == (
-        "「今より悪くしない」が、最も有利に見積もっても比較対象より許容範囲を超えて悪く、安全条件を満たしていません。"
+        "「今より悪くしない：安全条件（比較対象との差）」（区間 −25.3ポイント〜−15.6ポイント、許容は−5.0ポイントまで）が、"
+        "最も有利に見積もっても許容範囲を超えて悪い結果です。"
         "質問を増やしても変わらないため、候補を直し、まだ使っていない質問で測り直す必要があります。"
     )
     opened = run((160, sample(1.0)), (40, sample(state="not_run")))  # they may all have been right
@@ -359,6 +360,17 @@ def test_a_guardrail_that_is_surely_broken_is_not_called_open():
     assert not is_broken(result) and result.reason.endswith("まだ決められない")
     wrong = dataclasses.replace(GUARD, metric="wrong_answer")
     assert is_broken(gate(poor, wrong, baseline=baseline)[0][0])
+
+
+def test_an_open_guardrail_is_not_taken_for_the_kpi_that_it_guards():
+    """Both often have one label; the reason to withdraw once named a measure that was met."""
+    guard = dataclasses.replace(GUARD, label=RIGHT.label)
+    samples = {"baseline": run((200, sample(1.0))), "candidate": run((192, sample(1.0)), (8, sample(0.0)))}
+    results, found, why = judge(make_criteria((), RIGHT, guard), samples, TODAY, last=True)
+    assert ([r.outcome for r in results], found) == (["GO", "EXTEND"], "NO-GO")
+    assert "「正しさ」" not in why
+    assert f"「正しさ：安全条件（比較対象との差）」（区間 {METRICS['right'].show(results[1].low, signed=True)}〜" in why
+    assert "、許容は−5.0ポイントまで）は、今回の結果からは基準を満たすとも満たさないとも言い切れません" in why
 
 
 def test_what_the_outcome_says():

@@ -124,9 +124,17 @@ def test_a_lower_bar_does_not_make_seen_questions_new(tmp_path):
     lower = Kpi("right", "正しさ", 0.01, "理由")
     sealed = seal(make_criteria(MANY[:60], lower, scope="internal", looks=2), tmp_path / ledger.NAME)
     again = decide(evaluate({"a": Oracle(MANY)}, MANY[:60], seal=sealed, run=tmp_path / "20261121-090009-p"))
-    assert (decided.outcome, again.outcome) == ("NO-GO", "EXTEND")
-    assert again.facts["monitor"]["gains"] == 60 and "変えた基準で判定するには" in again.reason
-    assert read_decision(again.folder).outcome == "EXTEND"
+    assert (decided.outcome, again.outcome) == ("NO-GO", "NO-GO"), "a closed PoC stays closed"
+    assert again.facts["monitor"]["gains"] == 60 and "前の判定（NO-GO）のままです。" in again.reason
+    assert again.kpis[0].outcome == "GO" and read_decision(again.folder).reason == again.reason
+
+
+def test_changed_criteria_leave_open_what_was_open(tmp_path):
+    decided = decide(run(tmp_path, MANY[:40], 1, some_wrong(MANY, 12)))
+    lower = Kpi("right", "正しさ", 0.01, "理由")
+    sealed = seal(make_criteria(MANY[:40], lower, scope="internal", looks=2), tmp_path / ledger.NAME)
+    again = decide(evaluate({"a": Oracle(MANY)}, MANY[:40], seal=sealed, run=tmp_path / "20261121-090009-p"))
+    assert (decided.outcome, again.outcome) == ("EXTEND", "EXTEND") and "変えた基準で判定するには" in again.reason
 
 
 @pytest.mark.parametrize(("losses", "verdict"), [(0, "同等"), (1, "同等"), (20, "劣化")])

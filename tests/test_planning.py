@@ -58,6 +58,34 @@ def test_guardrails_hold_more_often_with_more_questions_and_fewer_differences():
     assert few < differing < many
 
 
+def test_the_chance_of_all_counts_the_guardrails():
+    """A plan once promised 71 % for all right under a guardrail whose chance was 20 %."""
+    guard = Kpi("right", "守り", 0.05, "理由", "guardrail")
+    found = planned(ACCURACY, guard, count=100, truth=0.95)
+    gate, held = (kpi.power for kpi in found.kpis)
+    assert held == found.kpis[1].held == guardrail_chance(100, 0.05, 0.1, 0.05) < 0.5 < gate
+    assert found.power == pytest.approx(gate + held - 1)
+    needed = found.kpis[1].needed
+    assert guardrail_chance(needed - 1, 0.05, 0.1, 0.05) < 0.8 <= guardrail_chance(needed, 0.05, 0.1, 0.05)
+    assert f"見込みは {held:.0%} です。80% にするには、約{needed:,}問が必要です。" in str(found)
+    assert f"全体で GO と出る見込みは {found.power:.0%} 以上です。" in str(found)
+    assert "【注意】実力が同じでも" in str(found) and "【注意】" not in str(planned(ACCURACY, guard, count=1000))
+
+
+def test_a_guardrail_is_planned_on_all_looks_together():
+    guard = Kpi("right", "守り", 0.05, "理由", "guardrail")
+    found = planned(ACCURACY, guard, count=300, looks=3, per_look=100, scope="internal").kpis[1]
+    assert found.held == guardrail_chance(300, 0.05, 0.1, spend(0.05, 3)[-1]) < 0.8
+    enough = planned(ACCURACY, guard, count=3 * found.needed, looks=3, per_look=found.needed, scope="internal").kpis[1]
+    assert enough.held >= 0.8 and enough.needed == 0
+    assert f"1回あたり 約{found.needed:,}問が必要です。" in found.notes[0]
+
+
+def test_what_has_no_chance_is_named_beside_the_chance_of_all():
+    text = str(planned(ACCURACY, FAST, Kpi("minutes_saved", "短縮時間", 3.0, "理由")))
+    assert "以上です（見込みを出せない「短縮時間」を除く）。" in text
+
+
 def test_a_plan_says_what_it_takes():
     found = planned(ACCURACY, truth=0.85, count=398)
     (kpi,) = found.kpis

@@ -77,6 +77,17 @@ def test_no_price_may_be_missing_or_impossible(table, which, value):
     assert str(path) in caught.value.remedy
 
 
+@pytest.mark.parametrize(("value", "told"), [
+    ("", "yen_per_hour が書かれていません。"), ('"三千円"', "yen_per_hour の「三千円」は数値ではありません。"),
+    ("true", "yen_per_hour の「true」は数値ではありません。"), ("-1", "yen_per_hour の -1 は使えません。"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_price_is_told_in_words(table, value, told):
+    with pytest.raises(SettingsError) as caught:
+        read_prices(table(edited("yen_per_hour", value, 1)))
+    assert caught.value.what.endswith(told)
+    assert caught.value.cause == "0以上999,999,999,999以下の数値が必要です。"
+
+
 @pytest.mark.parametrize("name", ["machine", "staff", "tokens", "fixed"])
 def test_no_table_may_be_missing(table, name):
     with pytest.raises(SettingsError, match=name):

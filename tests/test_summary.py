@@ -441,7 +441,7 @@ def test_next_steps():
     assert "試験用のサーバーと文書ストアを止める" in outlook.next_steps(decision("NO-GO"))[0]
     steps = outlook.next_steps(decision("EXTEND"))
     assert "「正しく対応できた割合」約337問（今回200問）、「誤った回答を示した割合」約636問（今回200問）" in steps[0]
-    assert "「応答時間（95%点、秒）」は不明" in steps[0]
+    assert "「応答時間（95%点、秒）」は見積もれませんでした" in steps[0]
     assert outlook.next_steps(void())[0].startswith("実行できなかった質問の原因を除き")  # too much lost: no plan from it
     assert verdict.reason(void(), "en").startswith("Too many questions could not be run.")
     used = decision("EXTEND", kpis=decision("GO").kpis)  # every bar is met, but with questions judged by before

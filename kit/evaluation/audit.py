@@ -116,7 +116,7 @@ def _run(folder: Path, known: Sequence[Entry]) -> Finding:
     if not folder.is_dir():
         return False, "フォルダがありません。考えられる原因: 消されたか、移されたか、名前が変わりました。", _RESTORE
     if wrong := differing(folder, known):
-        return False, f"{'、'.join(wrong)} が台帳と一致しません。{_EDITED}", _RESTORE
+        return False, f"{named(folder, wrong)} が台帳と一致しません。{_EDITED}", _RESTORE
     if "rows" not in entered:
         return None, "途中で止まっています（測定記録は、終わるまで台帳と照合できません）", ""
     names = [japanese for kind, japanese in (("decision", "判定"), ("scores", "採点")) if kind in entered]
@@ -126,6 +126,11 @@ def _run(folder: Path, known: Sequence[Entry]) -> Finding:
 def differing(folder: Path, known: Sequence[Entry]) -> list[str]:
     """Return the files of a run that are not those that the ledger speaks of."""
     return [name for name, check in _files(folder, known).items() if not _stands(check)]
+
+
+def named(folder: Path, files: Sequence[str]) -> str:
+    """Name files of a run folder; of one that is not there that it is not."""
+    return "、".join(file if (folder / file).exists() else f"{file}（ファイルがありません）" for file in files)
 
 
 def _files(folder: Path, known: Sequence[Entry]) -> dict[str, Callable[[], bool]]:

@@ -34,6 +34,8 @@ ROLES = {"gate": (0.001, 0.999), "guardrail": (0.001, 0.5), "info": (0.0, 1.0)}
 """Role → the lowest and the highest bar of a share; beyond them a gate would always or never be passed."""
 MOST_GATES = 5
 """More gate KPIs than this cost so much power that GO becomes a matter of luck."""
+_SLOWEST_S = 600
+"""Nobody waits longer for an answer: a bar above it is one in milliseconds, which everything would pass."""
 
 
 class _Mapping:
@@ -253,6 +255,8 @@ def _kpi(entry: _Mapping) -> Kpi | None:
     reason = entry.text("reason", required=role == "gate")
     low, high = ROLES[role] if is_share and role in ROLES else (0.001, 1e6)
     bar = entry.number("bar", "", low, high)
+    if metric and metric.kind == "p95" and _SLOWEST_S < bar <= high:
+        entry.say("bar", f"{bar:,.10g}秒＝{bar / 60:,.4g}分です。ミリ秒ではありませんか。秒で、{_SLOWEST_S} 以下の数値で書きます（3秒は 3）。")
     if metric is None or role not in ROLES or math.isnan(bar):
         return None
     return Kpi(name, entry.text("label") or metric.label, bar, reason, role)  # type: ignore[arg-type]

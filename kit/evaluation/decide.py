@@ -24,6 +24,7 @@ from kit.trust import ledger, seal
 from kit.trust.durable import digest_of, read, to_json, write_atomically
 
 _VERSIONS = ("lancedb", "sudachipy", "sudachidict-core", "scipy", "statsmodels", "papermill")
+_RESTORE = "バックアップから戻すか、新しい実行としてやり直してください（`kit poc フォルダ --new`）。"
 _UNCHECKED = "判定ファイルだけから作成しました。台帳が手元にないため、台帳との照合はしていません。"
 
 
@@ -192,6 +193,8 @@ def _standing(monitor: dict[str, Any], kpis: Sequence[KpiResult]) -> tuple[Outco
     """Return what stands after a monitor run: the verdict that it checks, for it cannot give one of its own."""
     if not monitor["same_terms"]:
         why = f"これらの質問は、前の基準で {monitor['of']} の判定（{monitor['standing']}）に使われています。"
+        if monitor["standing"] == "NO-GO":  # a criterion that is changed afterwards opens no PoC that is closed
+            return "NO-GO", f"{why}基準を変えて同じ質問で測り直しても、前の判定（NO-GO）のままです。再挑戦には、まだ使っていない質問が必要です。"
         return "EXTEND", f"{why}変えた基準で判定するには、まだ使っていない質問が必要です。"
     change = f"よくなった質問が{monitor['gains']}問、悪くなった質問が{monitor['losses']}問"
     told = f"同じ質問による再確認の結果は「{monitor['verdict']}」です（{change}）。"
@@ -208,11 +211,12 @@ def _compared(decision: Decision) -> Decision:
     book = run.parent / ledger.NAME
     if not book.exists():
         return replace(decision, facts=decision.facts | {"notes": [*decision.facts.get("notes", ()), _UNCHECKED]})
-    if audit.differing(run, ledger.entries(book)):
+    if wrong := audit.differing(run, ledger.entries(book)):
+        mended = wrong == ["decision.json"]  # what it was made of stands
         raise SealError(
-            f"実行 {run.name} の判定が、台帳 {book.name} か、実行フォルダにある基準・質問・測定記録と一致しません。",
-            "判定のあとでどれかが書き換えられたか、台帳の末尾が失われたか、別の場所の実行フォルダに置かれています。",
-            f"`kit decide {run}` で判定し直してください。ほかのマシンで出た判定なら、台帳のないフォルダに置いてください。",
+            f"実行 {run.name} の {audit.named(run, wrong)} が、台帳 {book.name} と一致しません。",
+            "判定のあとで書き換えられたか、失われたか、台帳の末尾が失われたか、別の場所の実行フォルダに置かれています。",
+            (f"`kit decide {run}` で判定し直してください。" if mended else _RESTORE) + "ほかのマシンで出た判定なら、台帳のないフォルダに置いてください。",
         )
     return _anchored(decision, book)
 
@@ -240,15 +244,19 @@ def _require_unchanged(evaluation: Evaluation, criteria: Criteria, path: Path) -
             f"実行 {name} はまだ終わっていません（{len(evaluation.rows):,} / {planned:,} 件）。判定できません。",
             "途中で止まったままです。ここまでの記録は残っています。", "`kit poc フォルダ` で続きから再開してください。",
         )
+    if lost := [file for file in ("criteria.yaml", "cases.jsonl", JOURNAL) if not (evaluation.folder / file).is_file()]:
+        raise RunError(f"実行 {name} に {'、'.join(lost)} がありません。判定できません。", "評価が終わったあとで、消されたか、移されました。", _RESTORE)
     rows_stand = all(e.content["sha256"] == digest for e in finished) and not strangers(evaluation.cases, evaluation.arms, evaluation.rows)
     cases, text = read_cases(evaluation.folder / "cases.jsonl"), (evaluation.folder / "criteria.yaml").read_bytes()
     agreed_stands = text == criteria.text.encode("utf-8", "replace") and cases_sha256(cases) == criteria.cases_sha256
     asked = looks.of_run(name, path).choose(cases)
     if not (rows_stand and agreed_stands and cases_sha256(evaluation.cases) == cases_sha256(asked)):
+        wrong = [file for file in audit.differing(evaluation.folder, ledger.entries(path)) if file not in ("decision.json", "scores.jsonl")]
+        told = f" {'、'.join(wrong)} " if wrong else "基準・質問・測定記録のどれか"  # what is at hand was changed, not the files
         raise SealError(
-            f"TAMPERED: 実行 {name} の基準・質問・測定記録のどれかが、封印や台帳と一致しません。判定できません。",
-            f"評価が終わったあとで criteria.yaml、cases.jsonl、{JOURNAL} のどれかが書き換えられています。",
-            "バックアップから戻すか、新しい実行としてやり直してください（`kit poc フォルダ --new`）。",
+            f"TAMPERED: 実行 {name} の{told}が、封印や台帳と一致しません。判定できません。",
+            "評価が終わったあとで書き換えられています。",
+            _RESTORE,
         )
     if metrics.code_sha256() != criteria.metrics_sha256:
         raise SealError(

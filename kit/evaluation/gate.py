@@ -373,8 +373,7 @@ def _outcome(
     if criteria.deadline and today > criteria.deadline:
         return "NO-GO", f"判定の期限（{criteria.deadline}）を過ぎたため、事前の取り決めにより撤退とします。"
     if open_share > criteria.error_budget:
-        shares = f"実行できなかった質問が{open_share:.1%}あり、許容した{criteria.error_budget:.1%}を超えた"
-        return "EXTEND", f"{shares}ため、原因を除いてやり直す必要があります。"
+        return "EXTEND", f"実行できなかった質問が{open_share:.1%}あり、許容した{criteria.error_budget:.1%}を超えたため、原因を除いてやり直す必要があります。"
     if waiting:
         return "EXTEND", _reason_to_wait(waiting)
     if used:
@@ -382,14 +381,20 @@ def _outcome(
     return "GO", "すべての基準を、最も不利に見積もっても満たしています。"
 
 
+def _quoted(result: KpiResult) -> str:
+    """Name a KPI; a guardrail with its figures, for its label is often that of a KPI that is met."""
+    if result.kpi.role != "guardrail" or not math.isfinite(result.low):
+        return f"「{result.kpi.label}」"
+    low, high, bar = (METRICS[result.kpi.metric].show(value, signed=True) for value in (result.low, result.high, -result.kpi.bar))
+    return f"「{result.kpi.label}：安全条件（比較対象との差）」（区間 {low}〜{high}、許容は{bar}まで）"
+
+
 def _reason_to_wait(waiting: Sequence[KpiResult]) -> str:
     broken = [r for r in waiting if is_broken(r)]
-    names = "、".join(f"「{r.kpi.label}」" for r in broken or waiting)
+    names = "、".join(map(_quoted, broken or waiting))
     if broken:
-        why = f"{names}が、最も有利に見積もっても比較対象より許容範囲を超えて悪く、安全条件を満たしていません。"
-        return f"{why}質問を増やしても変わらないため、候補を直し、まだ使っていない質問で測り直す必要があります。"
+        return f"{names}が、最も有利に見積もっても許容範囲を超えて悪い結果です。質問を増やしても変わらないため、候補を直し、まだ使っていない質問で測り直す必要があります。"
     most = max(waiting, key=lambda r: r.needed)
     good = most.point > most.kpi.bar if METRICS[most.kpi.metric].higher_is_better else most.point < most.kpi.bar
-    settles = f"全部で約{most.needed:,}問あれば、8割の確率で{'GO' if good else 'NO-GO'}に決着します"
-    more = f"（いまの実測値が実力なら、{settles}）" if most.needed else ""
+    more = f"（いまの実測値が実力なら、全部で約{most.needed:,}問あれば、8割の確率で{'GO' if good else 'NO-GO'}に決着します）" * bool(most.needed)
     return f"{names}は、今回の結果からは基準を満たすとも満たさないとも言い切れません{more}。"

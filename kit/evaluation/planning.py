@@ -61,11 +61,13 @@ class KpiPlan:
     notes: tuple[str, ...] = ()
     widest: float = 1.0
     """By how much grouping widens the gate's squared bound where all is right."""
+    held: float = math.nan
+    """Chance that a guardrail holds in the last look where both arms are equally good; NaN where it is unknown."""
 
     @property
     def power(self) -> float:
-        """Chance of GO within the agreed looks at ``truth``; NaN where it is unknown."""
-        return next((chance.finally_go for chance in self.chances if chance.truth == self.truth), math.nan)
+        """Chance of GO within the agreed looks at ``truth``, or of a guardrail's holding; NaN where it is unknown."""
+        return next((chance.finally_go for chance in self.chances if chance.truth == self.truth), self.held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Plan:
 
     @property
     def power(self) -> float:
-        """Least chance of GO for all KPIs together at their truths (Bonferroni), of those whose chance is known."""
+        """Least chance of GO for all KPIs, guardrails too, together at their truths (Bonferroni), of those whose chance is known."""
         return max(0.0, 1 - sum(1 - plan.power for plan in self.kpis if not math.isnan(plan.power)))
 
     def require(self) -> None:
@@ -105,8 +107,10 @@ class Plan:
         for plan in self.kpis:
             told = (_sentence(chance, len(self.alphas)) for chance in plan.chances)
             lines += [_heading(plan), *(f"  {text}" for text in (*told, *plan.notes))]
+        unknown = "、".join(f"「{plan.kpi.label}」" for plan in self.kpis if math.isnan(plan.power))
         if sum(not math.isnan(plan.power) for plan in self.kpis) > 1:
-            lines.append(f"すべての基準で想定どおりの実力があれば、全体で GO と出る見込みは {self.power:.0%} 以上です。")
+            but = f"（見込みを出せない{unknown}を除く）" if unknown else ""
+            lines.append(f"すべての基準で想定どおりの実力があれば、全体で GO と出る見込みは {self.power:.0%} 以上です{but}。")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -154,7 +158,7 @@ def plan(
     for kpi in (kpi for kpi in criteria.kpis if kpi.role != "info"):
         n, levels, note = _questions(kpi, cases, total, part)
         if kpi.role == "guardrail":
-            planned = _guardrail(kpi, n, _widening(levels, part, alphas[-1]), alphas)
+            planned = _guardrail(kpi, n, levels, part, alphas, share)
         else:
             planned = _gate(kpi, n, levels, part, alphas, len(gates), share, truths)
         widest = designs.widening([1.0] * len(levels[0]), levels)(alphas[-1]) if levels else 1.0
@@ -317,12 +321,25 @@ def _gate(
     return KpiPlan(kpi, n, worth, better, needed, table, notes)
 
 
-def _guardrail(kpi: Kpi, n: int, widening: float, alphas: Sequence[float]) -> KpiPlan:
+def _guardrail(kpi: Kpi, n: int, levels: list[list[str]], part: float, alphas: Sequence[float], power: float) -> KpiPlan:
+    worth, looks = n / _widening(levels, part, alphas[-1]), len(alphas)
     if METRICS[kpi.metric].kind != "share":
-        return KpiPlan(kpi, n, n / widening, math.nan, 0, ())
-    chance = guardrail_chance(int(n / widening), kpi.bar, DISCORDANCE, alphas[-1])
-    note = f"両方式の実力が同じで、{DISCORDANCE:.0%} の質問で結果が分かれるなら、許容範囲と認められる見込みは {chance:.0%} です。"
-    return KpiPlan(kpi, n, n / widening, math.nan, 0, (), (note,))
+        return KpiPlan(kpi, n, worth, math.nan, 0, ())
+    widening = _widening(levels, min(1.0, part * looks), alphas[-1])  # all looks are judged together in the last
+
+    def chance(each: int) -> float:
+        return guardrail_chance(int(each * looks / widening), kpi.bar, DISCORDANCE, alphas[-1])
+
+    held, needed = chance(n), 0
+    note = f"両方式の実力が同じで、{DISCORDANCE:.0%} の質問で結果が分かれるなら、許容範囲と認められる見込みは {held:.0%} です。"
+    if held < power:
+        most = int(20_000 * widening / looks)
+        found = 1 + bisect_left(range(1, most + 1), power, key=chance)
+        needed = found if found <= most else 0
+        each = "1回あたり " if looks > 1 else ""
+        note += f"{power:.0%} にするには、{each}約{needed:,}問が必要です。" if needed else "現実的な数の質問では、認められる見込みがありません。"
+    warning = ("【注意】実力が同じでも、この安全条件のために GO にならない見込みのほうが大きい計画です。",) if held < 0.5 else ()
+    return KpiPlan(kpi, n, worth, math.nan, needed, (), (note, *warning), held=held)
 
 
 def _unreachable(planned: KpiPlan, alphas: Sequence[float]) -> list[tuple[str, str]]:
