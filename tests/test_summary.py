@@ -582,3 +582,21 @@ def test_the_page_as_a_picture(tmp_path, chromium, name, lang):
             assert words["answers_title"] not in texts[0]
             assert all(any(title in text for text in texts) for title in (words["answers_title"], words["cause_table"], words["appendix"]))
         browser.close()
+
+
+def a_look(**changes):
+    """Return an EXTEND at the first of two looks of 40 questions each."""
+    made = agreed(decision("EXTEND", facts=facts_of("EXTEND", look=facts_of()["look"] | {"kind": "look", "of": 2})), looks=2, per_look=40)
+    return dataclasses.replace(made, **changes)
+
+
+def test_where_the_looks_are_sealed_the_next_one_asks_for_no_more_than_agreed():
+    made = a_look()
+    first, more, *_ = outlook.next_steps(made)
+    assert first == "次の判定（2回目）が最後。取り決めた新しい質問40問で、同じ基準のまま行う。決着しなければ撤退する。"
+    assert "全部で約337問" in more
+    assert "40問より多く使うには、基準の改定（per_look）への合意が要る" in more
+    told = " ".join(text for part in talk_and_plan(made) for text in texts(part))
+    assert "まだ使っていない質問を40問用意し" in told
+    assert "新たに約436問" in told
+    assert "取り決めた40問" in told
