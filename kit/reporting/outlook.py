@@ -59,14 +59,22 @@ def plan(decision: Decision, known: Figures, lang: Language) -> Section:
     header = tuple(words[f"plan_{key}"] for key in ("when", "what", "who", "measure", "budget"))
     rows = tuple(_filled(words[f"plan_{decision.outcome}"], known))
     table = Table(header, rows, "lllll", note=words["plan_note"].format(**known))
-    return Section("plan", words["plan_title"], (table,), words[f"plan_lead_{decision.outcome}"])
+    return Section("plan", words["plan_title"], (table,), words["plan_lead_stage" if decision.outcome == "GO" and known.get("stage") else f"plan_lead_{decision.outcome}"])
 
 
 def steps(decision: Decision, known: Figures, lang: Language) -> tuple[str, ...]:
-    """Return what page one says of the next steps; after a GO that may not pay, the money comes first."""
-    unpaid = decision.outcome == "GO" and known.get("not_gain")
-    first = (wording.words(lang)["plan_check_money"].format(**known),) if unpaid else ()
-    return (*first, *next_steps(decision, lang))
+    """Return what page one says of the next steps; after a GO that may not pay, the money comes first, then the stage agreed."""
+    words, standing = wording.words(lang), next_steps(decision, lang)
+    if decision.outcome != "GO":
+        return standing
+    first = (words["plan_check_money"].format(**known),) if known.get("not_gain") else ()
+    return (*first, *([words["steps_stage"].format(**known), *standing[1:]] if known.get("stage") else standing))
+
+
+def but(decision: Decision, known: Figures, lang: Language) -> str:
+    """Return what the box of a GO must say where the money does not follow: that cost may be above worth; "" otherwise."""
+    kind = next((kind for kind in ("loss", "even") if known.get(kind)), "")
+    return str(wording.words(lang)[f"but_{kind}"].format(**known)) if decision.outcome == "GO" and kind else ""
 
 
 def talk(decision: Decision, known: Figures, lang: Language) -> Section:
