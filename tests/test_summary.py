@@ -615,7 +615,7 @@ def test_a_go_that_may_not_pay_says_so_in_its_box_and_takes_the_stage_agreed():
 
 
 def test_money_says_what_it_covers_and_what_it_leaves_out():
-    assert summed().money[0][:2] == ("今回の測定（計算費）", "1円未満")
+    assert summed().money[0][:2] == ("今回の計算費", "1円未満")
     assert "正しく控えた分で、時間を省けないため" in summed().notes[-1]
     assert section(summed("NO-GO"), "worth").lead.startswith("判定は見送りです。参考の試算では、")
     assert section(summed("NO-GO"), "worth").lead.endswith("この金額を導入の理由にはできません。")
