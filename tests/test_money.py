@@ -35,7 +35,7 @@ def texts(*sections):
 
 def test_page_one_in_six_lines():
     lines = money.headline(economics(decision(), PRICES), "ja")
-    assert lines[0] == ("今回の測定", "160円", "", "B")
+    assert lines[0] == ("今回の計算費", "160円", "", "B")
     assert lines[1][:2] == ("正しい対応1件あたり", "294円")  # 848,160 / 2,880
     assert lines[2] == ("省ける時間と効果（年）", "480時間、144万円", "376〜584時間、113〜175万円", "B")
     assert lines[3] == ("運用費（年、社内サーバー）", "84.8万円", "", "B")
@@ -45,7 +45,7 @@ def test_page_one_in_six_lines():
 
 
 def test_page_one_claims_no_more_than_the_run_carries():
-    assert [line.label for line in money.headline(economics(decision(monthly_questions=0), PRICES))] == ["今回の測定", "正しい対応1件あたり"]
+    assert [line.label for line in money.headline(economics(decision(monthly_questions=0), PRICES))] == ["今回の計算費", "正しい対応1件あたり"]
     never = money.headline(economics(decision(), PRICES, monthly_questions=100), "ja")[-1]
     assert (never.value, never.span) == ("5年以内には回収できない", "")
 

@@ -189,7 +189,7 @@ def test_money_is_shown_with_all_charts_or_as_a_chapter():
     assert show(made, section="cost").data.count("<svg role") == 2
     unplanned = dataclasses.replace(decision(), facts=decision().facts | {"monthly_questions": 0})
     bare = economics(unplanned, read_prices(load().prices))
-    assert "今回の測定" in show(bare).data and "この章はありません" in show(bare, section="worth").data
+    assert "今回の計算費" in show(bare).data and "この章はありません" in show(bare, section="worth").data
 
 
 def test_nothing_found_is_said():

@@ -360,7 +360,7 @@ def test_better_is_said_only_where_the_interval_leaves_out_nothing(low, high, sa
 
 def test_without_an_agreed_difference_nothing_is_said_to_be_better():
     unpaired = tuple(r for r in decision().kpis if r.kpi.role != "guardrail")
-    assert verdict.comparison(decision(kpis=unpaired), "ja") == "比較対象との差は基準にしていないため、優劣は言えません。"
+    assert verdict.comparison(decision(kpis=unpaired), "ja") == "比較対象との差は、判定の基準には入れていません（参考の比較は「費用対効果」）。"
     assert verdict.comparison(one_arm(), "ja") == ""
 
 
@@ -419,7 +419,7 @@ def test_what_is_said_in_the_meeting_is_true_of_the_run():
     said = {outcome: texts(section(summed(outcome), "talk")) for outcome in REASONS}
     assert any("200問のうち19問では、誤った回答を示しました" in text for text in said["GO"])
     assert any("200問のうち42問は、誤った回答か、回答の失敗でした" in text for text in said["NO-GO"])  # 2 timed out
-    assert any("約636問で、8割の確率で決着する見込みです。ただし「応答時間（95%点、秒）」" in text for text in said["EXTEND"])
+    assert any("約636問で、指標ごとに8割の確率で決着する見込みです。ただし「応答時間（95%点、秒）」" in text for text in said["EXTEND"])
     assert any("有利な側の端でも基準（70%以上）を満たさない" in text for text in said["NO-GO"])
     for outcome in REASONS:
         questions = [row[0] for row in section(summed(outcome), "talk").blocks[1].rows]
@@ -582,3 +582,48 @@ def test_the_page_as_a_picture(tmp_path, chromium, name, lang):
             assert words["answers_title"] not in texts[0]
             assert all(any(title in text for text in texts) for title in (words["answers_title"], words["cause_table"], words["appendix"]))
         browser.close()
+
+
+def a_look(**changes):
+    """Return an EXTEND at the first of two looks of 40 questions each."""
+    made = agreed(decision("EXTEND", facts=facts_of("EXTEND", look=facts_of()["look"] | {"kind": "look", "of": 2})), looks=2, per_look=40)
+    return dataclasses.replace(made, **changes)
+
+
+def test_where_the_looks_are_sealed_the_next_one_asks_for_no_more_than_agreed():
+    made = a_look()
+    first, more, *_ = outlook.next_steps(made)
+    assert first == "次の判定（2回目）が最後。取り決めた新しい質問40問で、同じ基準のまま行う。決着しなければ撤退する。"
+    assert "全部で約337問" in more
+    assert "40問より多く使うには、基準の改定（per_look）への合意が要る" in more
+    told = " ".join(text for part in talk_and_plan(made) for text in texts(part))
+    assert "まだ使っていない質問を40問用意し" in told
+    assert "新たに約436問" in told
+    assert "取り決めた40問" in told
+
+
+def test_a_go_that_may_not_pay_says_so_in_its_box_and_takes_the_stage_agreed():
+    made = agreed(decision(), scale_up=(("stage", "2部門へ広げる"), ("kpi", "正答75%"), ("budget", "50万円")))
+    money = {"net": "−57.3万円", "net_span": "−70〜−40万円", "net_grade": "C", "not_gain": "yes"}
+    known = outlook.figures(made, economics(made, PRICES), "ja") | {"gain": "", "even": ""} | money
+    assert "費用が効果を上回ります（年−57.3万円、幅 −70〜−40万円、確度C）" in outlook.but(made, known | {"loss": "yes"}, "ja")
+    assert "言い切れません" in outlook.but(made, known | {"loss": "", "even": "yes"}, "ja")
+    assert outlook.but(made, known | {"loss": "", "gain": "yes"}, "ja") == ""
+    assert outlook.but(decision("NO-GO"), known | {"loss": "yes"}, "ja") == ""
+    assert outlook.steps(made, known, "ja")[1] == "取り決めた次の段階に進む: 2部門へ広げる（KPI: 正答75%、予算: 50万円）。"
+    assert not any("1部門" in text for text in (*outlook.steps(made, known, "ja"), outlook.plan(made, known, "ja").lead))
+
+
+def test_money_says_what_it_covers_and_what_it_leaves_out():
+    assert summed().money[0][:2] == ("今回の計算費", "1円未満")
+    assert "正しく控えた分で、時間を省けないため" in summed().notes[-1]
+    assert section(summed("NO-GO"), "worth").lead.startswith("判定は見送りです。参考の試算では、")
+    assert section(summed("NO-GO"), "worth").lead.endswith("この金額を導入の理由にはできません。")
+    assert any("1,000円あたりの品質" in text for text in wording.words("ja")["qpd_money"].splitlines())
+
+
+def test_kinds_of_questions_are_named_in_the_language_of_the_report():
+    cut = {"by": "kind", "name": "two_documents", "n": 40, "hits": 22, "low": 0.3849, "high": 0.7074, "difference": -0.29, "p": 0.004}
+    made = findings.answers(decision(facts=facts_of(slices=[cut])), "ja")
+    assert "複数文書" in texts(made)
+    assert "two_documents" not in texts(made)

@@ -17,6 +17,9 @@ from kit.reporting.charts_money import (
 from kit.reporting.economics import YEARS, Economics, Figure, minutes_saved, yearly_parts
 from kit.reporting.wording import Language
 
+_LEAST_SHOWN = 0.0005
+"""A smaller difference of two shares is not seen in what is written."""
+
 
 class MoneyLine(NamedTuple):
     """One figure, written out; ``span`` is "" for a figure without a range."""
@@ -35,7 +38,8 @@ def headline(economics: Economics, lang: Language = "ja") -> tuple[MoneyLine, ..
         lang: Language of the labels.
     """
     words, made = wording.words(lang), economics
-    lines = [MoneyLine(words["run"], *_written(made.run, lang))]
+    value, *rest = _written(made.run, lang)
+    lines = [MoneyLine(words["run"], words["under_one"] if 0 < made.run.point < 1 else value, *rest)]
     if made.per_right:
         lines.append(MoneyLine(words["money_per_right"], *_written(made.per_right, lang)))
     if made.hours and made.value:
@@ -52,6 +56,16 @@ def headline(economics: Economics, lang: Language = "ja") -> tuple[MoneyLine, ..
     return tuple(lines)
 
 
+def declined(economics: Economics, lang: Language = "ja") -> str:
+    """Say why fewer questions save time than were handled rightly: declining rightly saves none; "" where they are as many."""
+    made, use = economics, economics.use
+    right = made.decision.facts["points"][made.decision.arms[-1]].get("right")
+    if not use or right is None or "measured_minutes" in use.values or right - use.answered_share < _LEAST_SHOWN:
+        return ""
+    figures = {"right": (right, "share"), "declined": (right - use.answered_share, "points"), "answered": (use.answered_share, "share")}
+    return str(wording.words(lang)["money_declined"].format(**{name: _quantity(*figure, lang) for name, figure in figures.items()}))
+
+
 def worth(economics: Economics, lang: Language = "ja") -> Section | None:
     """Return the chapter on what it is worth; None where volume or handling times were not agreed.
 
@@ -65,6 +79,8 @@ def worth(economics: Economics, lang: Language = "ja") -> Section | None:
     net, span, grade = _written(made.net, lang)
     kind = "gain" if made.net.low > 0 else "loss" if made.net.high < 0 else "open"
     lead = words[f"money_lead_{kind}"].format(net=net, span=span or net) + words["money_lead_assumed"] * (grade == "C")
+    if made.decision.outcome == "NO-GO":
+        lead = words["money_lead_withdrawn"].format(net=net, span=span or net)
     figures = _texts(made, use, lang)
     blocks: list[Block] = [_worth_table(made, use, lang), _waterfall(made, use, lang)]
     if use.wrong_share and "measured_minutes" not in use.values:

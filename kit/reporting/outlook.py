@@ -36,7 +36,20 @@ def next_steps(decision: Decision, lang: Language = "ja") -> tuple[str, ...]:
     pooled = decision.facts["look"]["kind"] == "look"  # the next look is judged together with this one
     text = {True: words["needs_pooled" if pooled else "needs_item"], False: words["needs_unknown"]}
     counts = [text[r.needed > 0].format(label=wording.label(r, lang), needed=r.needed, n=r.n) for r in waiting]
-    return (words["needs"].format(list=words["comma"].join(counts)), *standing)
+    settling = words["comma"].join(counts)
+    if told := _agreed_look(decision):
+        first = words["agreed_last" if told["last"] else "agreed_look"].format(**told)
+        return (first, words["agreed_more"].format(list=settling, **told), *standing)
+    return (words["needs"].format(list=settling), *standing)
+
+
+def _agreed_look(decision: Decision) -> dict[str, str]:
+    """Return the next look as sealed: it takes so many new questions, never more; {} where no number was agreed."""
+    look, agreed = decision.facts["look"], decision.seal.criteria
+    if look["kind"] != "look" or not agreed.per_look or look["number"] >= look["of"]:
+        return {}
+    number = look["number"] + 1
+    return {"per_look": f"{agreed.per_look:,}", "number": f"{number}", "of": f"{look['of']}", "last": "yes" if number == look["of"] else ""}
 
 
 def plan(decision: Decision, known: Figures, lang: Language) -> Section:
@@ -45,14 +58,22 @@ def plan(decision: Decision, known: Figures, lang: Language) -> Section:
     header = tuple(words[f"plan_{key}"] for key in ("when", "what", "who", "measure", "budget"))
     rows = tuple(_filled(words[f"plan_{decision.outcome}"], known))
     table = Table(header, rows, "lllll", note=words["plan_note"].format(**known))
-    return Section("plan", words["plan_title"], (table,), words[f"plan_lead_{decision.outcome}"])
+    return Section("plan", words["plan_title"], (table,), words["plan_lead_stage" if decision.outcome == "GO" and known.get("stage") else f"plan_lead_{decision.outcome}"])
 
 
 def steps(decision: Decision, known: Figures, lang: Language) -> tuple[str, ...]:
-    """Return what page one says of the next steps; after a GO that may not pay, the money comes first."""
-    unpaid = decision.outcome == "GO" and known.get("not_gain")
-    first = (wording.words(lang)["plan_check_money"].format(**known),) if unpaid else ()
-    return (*first, *next_steps(decision, lang))
+    """Return what page one says of the next steps; after a GO that may not pay, the money comes first, then the stage agreed."""
+    words, standing = wording.words(lang), next_steps(decision, lang)
+    if decision.outcome != "GO":
+        return standing
+    first = (words["plan_check_money"].format(**known),) if known.get("not_gain") else ()
+    return (*first, *([words["steps_stage"].format(**known), *standing[1:]] if known.get("stage") else standing))
+
+
+def but(decision: Decision, known: Figures, lang: Language) -> str:
+    """Return what the box of a GO must say where the money does not follow: that cost may be above worth; "" otherwise."""
+    kind = next((kind for kind in ("loss", "even") if known.get(kind)), "")
+    return str(wording.words(lang)[f"but_{kind}"].format(**known)) if decision.outcome == "GO" and kind else ""
 
 
 def talk(decision: Decision, known: Figures, lang: Language) -> Section:
@@ -153,20 +174,23 @@ def _money(economics: Economics, lang: Language) -> dict[str, str]:
 
 
 def _next_look(decision: Decision, economics: Economics, lang: Language) -> dict[str, str]:
-    """Return how many new questions an EXTEND needs and what they cost.
+    """Return how many new questions an EXTEND needs, those that the sealed plan takes, and what they cost.
 
     staff [yen] = questions × ``WRITING_MINUTES`` / 60 × staff yen per hour; run [yen] = cost of this run × questions / planned
     """
     waiting, pooled = [r for r in decision.kpis if r.outcome == "EXTEND"], decision.facts["look"]["kind"] == "look"
     needed = max((r.needed - r.n * pooled for r in waiting if r.needed), default=0)  # looks are judged together
-    if needed <= 0 or verdict.is_incomplete(decision) or any(map(is_broken, waiting)):
+    sealed = _agreed_look(decision)
+    if decision.outcome != "EXTEND" or (needed <= 0 and not sealed) or verdict.is_incomplete(decision) or any(map(is_broken, waiting)):
         return {"no_questions": "yes"}
     words = wording.words(lang)
+    settling = {"settling": f"{needed:,}", "free_look": "" if sealed else "yes"} if needed > 0 else {}
+    needed = decision.seal.criteria.per_look if sealed else needed
     unknown = [words["quoted"].format(label=wording.label(r, lang)) for r in waiting if not r.needed]
     staff = needed * WRITING_MINUTES / 60 * economics.prices.staff_yen_per_hour
     rerun = economics.run.point * needed / decision.facts["planned"]
-    return {
-        "questions": f"{needed:,}",
+    return sealed | settling | {
+        "questions": f"{needed:,}" if sealed else words["about"].format(f"{needed:,}"),
         "undetermined": words["comma"].join(unknown),
         "writing_minutes": f"{WRITING_MINUTES}",
         "writing": quantity([staff], "yen", lang),

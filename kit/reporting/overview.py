@@ -7,7 +7,7 @@ from kit.evaluation import monitoring, portfolio
 from kit.evaluation.monitoring import Trend, Week
 from kit.evaluation.portfolio import Standing
 from kit.records import Decision
-from kit.reporting import qpd, wording
+from kit.reporting import qpd, verdict, wording
 from kit.reporting.blocks import Block, Listing, Section, Table, Text
 from kit.reporting.charts_evaluation import trend_chart
 from kit.reporting.charts_qpd import quarters_chart
@@ -43,7 +43,8 @@ def section(decisions: Sequence[Decision], lang: Language = "ja") -> Section | N
 
 
 def _standing(standing: Standing, lang: Language) -> tuple[str, ...]:
-    decision, result, yen = standing.decision, standing.binding, standing.yen_per_right
+    decision, yen = standing.decision, standing.yen_per_right
+    result = (verdict.decisive(decision) if decision.outcome != "GO" else None) or standing.binding  # what failed or is open, if anything
     return (
         plain(decision.seal.criteria.title), wording.words(lang)[decision.outcome], wording.label(result, lang), wording.interval(result, lang),
         wording.bar(result, lang), "—" if yen is None else wording.quantity([yen], "yen", lang), decision.folder.name,

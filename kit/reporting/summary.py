@@ -93,7 +93,7 @@ def summarise(decision: Decision, prices: Prices, lang: Language = "ja", others:
         scope=plain(facts.get("scope", "")),
         headline=verdict.headline(decision, lang),
         reason=verdict.reason(decision, lang),
-        evidence=verdict.evidence(decision, lang),
+        evidence=verdict.evidence(decision, lang) + outlook.but(decision, known, lang),
         comparison=verdict.comparison(decision, lang),
         kpis=tuple(verdict.kpi_line(result, lang) for result in decision.kpis),
         arms=tuple((name, plain(facts["arm_labels"][arm])) for arm, name in verdict.arms(decision, lang)),
@@ -103,6 +103,6 @@ def summarise(decision: Decision, prices: Prices, lang: Language = "ja", others:
         money=money.headline(found, lang) if complete else (),
         assumption=words["assumption"].format(staff=prices.staff_yen_per_hour, **facts) if found.hours and complete else "",
         steps=outlook.steps(decision, known, lang),
-        notes=tuple(plain(note) for note in facts.get("notes", ())),
+        notes=(*map(plain, facts.get("notes", ())), *filter(None, [money.declined(found, lang)] * complete)),
         sections=tuple(section for section in sections if section),
     )
