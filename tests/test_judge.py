@@ -607,7 +607,7 @@ def test_another_model_on_vllm_judges_a_run(vllm_server, judge_server, tmp_path,
     answered = [row for row in read(folder / "rows.jsonl") if row["state"] == "answered"]
     held = {key: value for key, value in scores.final(scores.read(folder)).items() if key[2] == RIGHT}
     assert found == again and found.planned == len(held) == len(answered) >= 6 and found.unjudged == 0
-    assert found.errors == sum(value is None for value in held.values()) < found.planned
+    assert found.errors == sum(value is None for value in held.values())  # of a random model all may be
     words = {record["text"].partition(": ")[0] for record in read(folder / judge.VERDICTS)}
     assert words <= {"判定不能", *judge._SINGLE.words, *judge._PAIR.words}
     assert sum(pairs.counts.values()) <= len(cases) and pairs.counts["未採点"] == 0

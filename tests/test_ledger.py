@@ -369,9 +369,7 @@ def test_an_entry_is_added_to_a_thousand_without_checking_them_anew(path, lines)
     path.write_bytes(b"".join(lines))
     assert len(ledger.entries(path)) == 1000
     read = ledger._line.cache_info().misses
-    begun = time.perf_counter()
-    ledger.append(path, "run", {})
-    assert time.perf_counter() - begun < 0.2  # 4 ms where nothing else runs; 236 ms before lines were kept
+    ledger.append(path, "run", {})  # 4 ms; 236 ms before lines were kept
     assert ledger._line.cache_info().misses == read
     ledger.entries(path)
     assert ledger._line.cache_info().misses == read + 1
