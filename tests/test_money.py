@@ -102,13 +102,15 @@ def test_charts_are_well_formed_whatever_the_figures(lang):
 
 
 def test_break_even_is_said_for_each_case():
-    changes = ({"seconds_per_question": 0.36}, {"gpu_yen_per_hour": 1e6}, {}, {"place": "edge"}, {"place": "cloud_api"})
+    changes = ({"seconds_per_question": 0.36}, {"gpu_yen_per_hour": 1e6}, {}, {"place": "edge"}, {"place": "cloud_api"},
+               {"place": "edge", "seconds_per_question": 0.36})  # fmt: skip
     said = [even_sentences(made, made.use, "ja") for made in (economics(decision(), PRICES, **each) for each in changes)]
     assert said[0][0] == "社内サーバーは、月約51,000件からクラウドAPIより安くなります（いまの前提は月400件）。"
     assert said[1][1] == "社内サーバーは、件数によらずクラウドGPUより安いか同じです。"
     assert said[2][0] == "社内サーバーがクラウドAPIより安くなる件数は、月1,000万件までにはありません。"
     assert all(sentence.startswith("拠点のPC") for sentence in said[3]) and "クラウドAPI" in said[3][1]  # what is planned is compared
     assert said[4] == said[2]
+    assert said[5][2] == "拠点のPCは、いまの前提（月400件）ではクラウドGPUより安いか同じです。件数が大きく増えると逆転します。"
 
 
 def test_nothing_is_left_untranslated_or_unfilled():

@@ -8,7 +8,7 @@ from kit.reporting import wording
 from kit.reporting.assumptions import PREFIXES, Use
 from kit.reporting.blocks import Chart, Kind, Plot
 from kit.reporting.charts import BLUE, GREY, INK, ORANGE, finished, house_style, name_rows, new_axes
-from kit.reporting.economics import YEARS, Economics, net_yen, settled_yen
+from kit.reporting.economics import YEARS, Economics, cheaper_now, net_yen, settled_yen
 from kit.reporting.wording import Language
 
 GROUPS = ((0, 1), (2, 3), (4,), (5, 6))
@@ -157,8 +157,9 @@ def even_sentences(economics: Economics, use: Use, lang: Language) -> list[str]:
     words, now = wording.words(lang), wording.quantity([use.monthly_questions], "questions", lang)
     own = place_name(use.own, lang)
     kinds = {None: "money_even_never", 0.0: "money_even_always"}
+    cheaper = {name for name, volume in economics.breakeven if volume is None and cheaper_now(use, use.own, name)}
     return [
-        words[kinds.get(volume, "money_even_from")].format(
+        words["money_even_now" if name in cheaper else kinds.get(volume, "money_even_from")].format(
             volume=wording.quantity([volume or 0], "questions", lang), own=own, other=place_name(name, lang), now=now
         )
         for name, volume in economics.breakeven

@@ -257,6 +257,11 @@ def breakeven(use: Use, place: str, other: str, most: float = 1e7) -> float | No
     return math.ceil(high / unit) * unit
 
 
+def cheaper_now(use: Use, place: str, other: str) -> bool:
+    """Return whether a place costs no more than another in a settled year of the volume assumed."""
+    return settled_yen(place, use, use.monthly_questions) <= settled_yen(other, use, use.monthly_questions)
+
+
 def payback_months(use: Use) -> float | None:
     """Return the months after which worth has made up for all that was paid until then; None where it does not.
 

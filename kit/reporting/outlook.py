@@ -14,7 +14,7 @@ from kit.records import Decision
 from kit.reporting import findings, verdict, wording
 from kit.reporting.blocks import Grade, Listing, Section, Table, Text
 from kit.reporting.charts_money import place_name
-from kit.reporting.economics import Economics
+from kit.reporting.economics import Economics, cheaper_now
 from kit.reporting.wording import Language, plain, quantity
 
 WRITING_MINUTES = 15
@@ -169,7 +169,8 @@ def _money(economics: Economics, lang: Language) -> dict[str, str]:
         made["cloud_api"] = totals["cloud_api"]
         made["cloud_grade"] = max(places[name].grade for name in (*own, "cloud_api"))
         even = breakeven.get("cloud_api")
-        made["never_even" if even is None else "breakeven" if even else "always_even"] = quantity([even], "questions", lang) if even else "yes"
+        if even is not None or not cheaper_now(economics.use, economics.use.own, "cloud_api"):
+            made["never_even" if even is None else "breakeven" if even else "always_even"] = quantity([even], "questions", lang) if even else "yes"
     return made
 
 
